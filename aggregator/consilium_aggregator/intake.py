@@ -1,0 +1,89 @@
+"""Checks one answer: signature, binding to this attempt, sizes, hashes. Nothing unchecked is added."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from consilium.contracts.charter import Charter
+from consilium.contracts.messages import ModelClaim, RelayNotice, Reply, SignedReply
+from consilium.errors import InputError
+from consilium.learning import aggregator as machine
+from consilium.privacy.signatures import verify
+from consilium.store.files import sha256_hex
+from consilium.vocabulary import Reason
+from consilium_aggregator.ports import Answer
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a good upload of this attempt must match."""
+
+    charter: Charter
+    run: str
+    round: int
+    attempt: int
+    model: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A checked upload with the reply it came with."""
+
+    reply: Reply
+    upload: NDArray[Any]
+    bytes: int
+
+
+def check(answer: Answer, expected: Expected) -> tuple[machine.Event, Accepted | None]:
+    """The state machine's event for one answer, and the upload if there is one to add.
+
+    A reply that is not signed by the site's roster key, is bound to another charter, run, round or
+    attempt, or whose arrays do not match its signed hashes becomes a refusal with the reason.
+    """
+    if answer.envelope is None:
+        return machine.Refused(answer.site, answer.reason or Reason.NO_ANSWER), None
+    try:
+        signed = SignedReply.parse(answer.envelope.header, "reply")
+    except InputError:
+        return machine.Refused(answer.site, _notice(answer.envelope.header)), None
+    reply = signed.reply
+    member = expected.charter.member(answer.site)
+    key = member.identity if member else ""
+    if not verify(key, "reply", reply.canonical(), signed.signature) or reply.site != answer.site:
+        return machine.Refused(answer.site, Reason.BAD_SIGNATURE), None
+    bound = (reply.charter, reply.run, reply.round, reply.attempt)
+    if bound != (expected.charter.id, expected.run, expected.round, expected.attempt):
+        return machine.Refused(answer.site, Reason.BAD_MESSAGE), None
+    if reply.status == "refused":
+        return machine.Refused(answer.site, reply.reason or Reason.SITE_ERROR, reply.holds), None
+    reason = _upload_problem(reply, answer, expected, key)
+    if reason is not None:
+        return machine.Refused(answer.site, reason), None
+    upload = answer.envelope.arrays["upload"]
+    return machine.Uploaded(answer.site, reply.holds), Accepted(reply, upload, answer.envelope.size)
+
+
+def _upload_problem(reply: Reply, answer: Answer, expected: Expected, key: str) -> Reason | None:
+    upload = answer.envelope.arrays.get("upload") if answer.envelope else None
+    if upload is None or upload.dtype.name != "uint32" or upload.shape != (expected.size,):
+        return Reason.BAD_MESSAGE
+    if reply.model != expected.model:
+        return Reason.WRONG_MODEL
+    if sha256_hex(upload.tobytes()) != reply.upload or reply.report is None:
+        return Reason.BAD_MESSAGE
+    claim = ModelClaim(charter=reply.charter, run=reply.run, round=reply.round, model=expected.model)
+    if not verify(key, "model", claim.canonical(), reply.model_signature or ""):
+        return Reason.BAD_SIGNATURE
+    return None
+
+
+def _notice(header: str) -> Reason:
+    """The reason of a relay whose vault was silent; anything else is a bad message."""
+    try:
+        return RelayNotice.parse(header, "notice").notice
+    except InputError:
+        return Reason.BAD_MESSAGE

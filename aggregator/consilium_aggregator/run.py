@@ -1,0 +1,270 @@
+"""One run, from the initial model to the signed last one. `attempt` is one round, top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consilium.contracts.charter import TAIL, Charter
+from consilium.contracts.envelope import Envelope
+from consilium.contracts.messages import ModelSignature, Order
+from consilium.contracts.reports import RoundOpened, RunFailed, RunFinished, RunStarted, SiteAnswered
+from consilium.learning import aggregator as machine
+from consilium.learning import averaging
+from consilium.learning.parameters import unpack_model
+from consilium.privacy.fixed_point import FixedPoint, add_into
+from consilium.store.files import sha256_hex, write_atomic
+from consilium.vocabulary import text_of
+from consilium_aggregator import reporting
+from consilium_aggregator.checkpoints import Checkpoint, Checkpoints, ClosedRound
+from consilium_aggregator.intake import Accepted, Expected, check
+from consilium_aggregator.ports import Journal, Transport
+
+GRACE_SECONDS = 30.0
+PAUSE_SECONDS = 3.0
+POLL_SECONDS = 0.2
+
+
+@dataclass
+class Gathered:
+    """What one attempt has collected: the accumulator and what came with each upload."""
+
+    total: NDArray[np.uint32]
+    accepted: dict[str, Accepted] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    late: int = 0
+
+
+class Run:
+    """A run of one charter. Everything it needs from outside comes through the arguments.
+
+    `clock` is monotonic seconds; `sleep` waits. Raises nothing for a site's fault; `OSError` where a
+    checkpoint cannot be written, since going on would risk the run.
+    """
+
+    def __init__(
+        self,
+        charter: Charter,
+        run: str,
+        folder: Path,
+        transport: Transport,
+        journal: Journal,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.charter, self.run, self.folder = charter, run, folder
+        self.transport, self.journal, self.clock, self.sleep = transport, journal, clock, sleep
+        self.checkpoints = Checkpoints(folder / "checkpoints")
+        agg = charter.secure_aggregation
+        self.codec = FixedPoint(len(charter.roster), agg.clip, agg.scale_bits, agg.weight_cap)
+        self.initial = (folder / "initial.safetensors").read_bytes()
+        self.previous: Checkpoint | None = self.checkpoints.latest(charter.id)
+        self.model = self._model()
+        closed = self.previous.closed.round if self.previous else 0
+        self.state = machine.start(
+            tuple(member.site for member in charter.roster),
+            charter.rounds.count,
+            charter.rounds.minimum_sites,
+            closed=closed,
+            attempt=self.checkpoints.last_attempt(closed + 1),
+        )
+
+    def go(self) -> bool:
+        """Run to the end; True if the run finished, False if it gave up (and told why)."""
+        started = self.clock()
+        closed = self.state.round - 1
+        self.journal.tell(
+            RunStarted(sites=self.state.roster, rounds=self.charter.rounds.count, resumed_from=closed)
+        )
+        self._await_sites()
+        while self.state.phase not in ("finished", "failed"):
+            self.attempt(started)
+            self.journal.deliver()
+        return self.state.phase == "finished"
+
+    def attempt(self, started: float) -> None:
+        """One attempt of one round: open, ask, add each upload as it comes, close, checkpoint, report."""
+        opened = self.clock()
+        self.state, effects = machine.step(self.state, machine.Opened(self.transport.online()))
+        tag = (self.state.round, self.state.attempt)
+        self.checkpoints.note_attempt(*tag)
+        gathered = Gathered(np.zeros(self._upload_size(), np.uint32))
+        orders = {ask.site: self._order(ask) for ask in effects if isinstance(ask, machine.Ask)}
+        gathered.bytes_down = sum(order.size for order in orders.values())
+        self._announce(tag, tuple(orders))
+        if orders:
+            self.transport.send(tag, orders, self.charter.rounds.deadline_seconds)
+            effects = self._gather(tag, opened, gathered)
+        seconds = self.clock() - opened
+        for effect in effects:
+            if isinstance(effect, machine.Close):
+                self._close(effect, tag, gathered, seconds, started)
+            elif isinstance(effect, machine.TryAgain):
+                self.sleep(PAUSE_SECONDS)
+            elif isinstance(effect, machine.GiveUp):
+                self._give_up(effect)
+
+    def _gather(self, tag: tuple[int, int], opened: float, gathered: Gathered) -> tuple[machine.Effect, ...]:
+        """Take answers until the machine closes the attempt; returns its closing effects."""
+        expected = Expected(
+            self.charter, self.run, tag[0], tag[1], sha256_hex(self.model.tobytes()), gathered.total.size
+        )
+        deadline = opened + self.charter.rounds.deadline_seconds
+        while True:
+            for answer in self.transport.poll():
+                if answer.tag != tag:
+                    gathered.late += 1
+                    continue
+                event, accepted = check(answer, expected)
+                self.state, effects = machine.step(self.state, event)
+                if accepted is not None and machine.Add(answer.site) in effects:
+                    add_into(gathered.total, accepted.upload)
+                    gathered.accepted[answer.site] = accepted
+                    gathered.bytes_up += accepted.bytes
+                gathered.seconds[answer.site] = self.clock() - opened
+                self._answered(tag, event, gathered.seconds[answer.site])
+                if self.state.phase != "gathering":
+                    return effects
+            if self.clock() >= deadline:
+                self.state, effects = machine.step(self.state, machine.DeadlinePassed())
+                return effects
+            self.journal.deliver()
+            self.sleep(POLL_SECONDS)
+
+    def _close(
+        self, close: machine.Close, tag: tuple[int, int], gathered: Gathered, seconds: float, started: float
+    ) -> None:
+        round_number = tag[0]
+        replies = {site: gathered.accepted[site].reply for site in close.survivors}
+        model_hash = sha256_hex(self.model.tobytes())
+        tail = self.codec.decode_tail(gathered.total[-len(TAIL) :])
+        scored = reporting.scored(self.charter, round_number - 1, model_hash, tail, replies, gathered.seconds)
+        if scored is not None:
+            self.journal.tell(scored)
+        if round_number > self.charter.rounds.count:
+            file = self._write_final()
+            self.journal.tell(
+                RunFinished(
+                    model=model_hash, file=file, signed_by=close.survivors, seconds=self.clock() - started
+                )
+            )
+            return
+        certificate = tuple(
+            ModelSignature(site=site, signature=reply.model_signature or "")
+            for site, reply in replies.items()
+        )
+        closed = ClosedRound(
+            charter=self.charter.id,
+            round=round_number,
+            survivors=close.survivors,
+            model=model_hash,
+            certificate=certificate,
+        )
+        self.previous = Checkpoint(closed, self.model, gathered.total)
+        self.checkpoints.save(self.previous)
+        self.model = self._model()
+        self.journal.tell(
+            reporting.closed(
+                tag, close, replies, tail, seconds, (gathered.bytes_up, gathered.bytes_down), gathered.late
+            )
+        )
+
+    def _model(self) -> NDArray[np.float32]:
+        """The model that the next round starts from: the initial one, or the last checkpoint stepped."""
+        if self.previous is None:
+            if sha256_hex(self.initial) != self.charter.model.initial:
+                raise ValueError("initial.safetensors does not match the charter's hash")
+            return unpack_model(self.initial).parameters
+        total, parameters = self.previous.total, self.charter.model.parameters
+        weight = self.codec.decode_tail(total[parameters:]).weight
+        return averaging.step(
+            self.previous.model,
+            self.codec.decode_update(total[:parameters]),
+            weight,
+            self.charter.secure_aggregation.weight_cap,
+            self.charter.strategy.learning_rate,
+        )
+
+    def _order(self, ask: machine.Ask) -> Envelope:
+        arrays: dict[str, NDArray[np.generic]] = {}
+        survivors: tuple[str, ...] = ()
+        certificate: tuple[ModelSignature, ...] = ()
+        model = None
+        if ask.payload == "initial":
+            arrays["initial"] = np.frombuffer(self.initial, np.uint8)
+        elif self.previous is not None:
+            arrays["sum"] = self.previous.total
+            survivors = self.previous.closed.survivors
+            if ask.payload == "sum+model":
+                arrays["model"] = self.previous.model
+                model, certificate = self.previous.closed.model, self.previous.closed.certificate
+        order = Order(
+            kind="finish" if self.state.finishing else "train",
+            charter=self.charter.id,
+            run=self.run,
+            round=self.state.round,
+            attempt=self.state.attempt,
+            survivors=survivors,
+            model=model,
+            certificate=certificate,
+            seconds=reporting.site_seconds(self.charter.rounds.deadline_seconds),
+        )
+        return Envelope(order.canonical().decode(), arrays)
+
+    def _upload_size(self) -> int:
+        return len(TAIL) if self.state.finishing else self.charter.model.parameters + len(TAIL)
+
+    def _await_sites(self) -> None:
+        """Give SuperNodes that are still connecting a moment before the first round."""
+        end = self.clock() + min(GRACE_SECONDS, self.charter.rounds.deadline_seconds)
+        while len(self.transport.online()) < len(self.state.roster) and self.clock() < end:
+            self.journal.deliver()
+            self.sleep(0.5)
+
+    def _announce(self, tag: tuple[int, int], asked: tuple[str, ...]) -> None:
+        offline = tuple(site for site in self.state.roster if site not in asked)
+        self.journal.tell(
+            RoundOpened(
+                round=tag[0],
+                attempt=tag[1],
+                asked=asked,
+                offline=offline,
+                deadline_seconds=self.charter.rounds.deadline_seconds,
+            )
+        )
+
+    def _answered(self, tag: tuple[int, int], event: machine.Event, seconds: float) -> None:
+        if isinstance(event, machine.Uploaded | machine.Refused):
+            reason = event.reason if isinstance(event, machine.Refused) else None
+            self.journal.tell(
+                SiteAnswered(round=tag[0], attempt=tag[1], site=event.site, reason=reason, seconds=seconds)
+            )
+
+    def _give_up(self, effect: machine.GiveUp) -> None:
+        reasons = "; ".join(f"{site}: {text_of(reason)}" for site, reason in effect.missing.items())
+        text = (
+            f"round {self.state.round}: fewer than {self.charter.rounds.minimum_sites} uploads in "
+            f"{machine.ATTEMPTS} attempts ({reasons})"
+        )
+        self.journal.tell(RunFailed(text=text[:500]))
+
+    def _write_final(self) -> str:
+        """Write the last model beside the checkpoints, named by the hash of its file; return that hash."""
+        training = self.charter.training
+        final = unpack_model(self.initial).with_parameters(
+            self.model,
+            study=self.charter.id,
+            rounds=self.charter.rounds.count,
+            spacing_mm=training.spacing_mm,
+        )
+        content = final.pack()
+        digest = sha256_hex(content)
+        write_atomic(self.folder / "checkpoints" / f"{digest}.safetensors", content)
+        return digest

@@ -1,0 +1,48 @@
+"""Flower's ServerApp: the composition root of a run. It reads its run's folder and starts `Run`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from flwr.serverapp import ServerApp
+
+from consilium.contracts.charter import read_charter
+from consilium.contracts.home import Home
+from consilium.contracts.reports import NumberedEvent
+from consilium.errors import ProcessFailed
+from consilium.services.client import ApiClient
+from consilium_aggregator.journal import FileJournal
+from consilium_aggregator.run import Run
+from consilium_aggregator.transport import GridTransport
+
+DRAIN_SECONDS = 60.0
+
+app = ServerApp()
+
+
+@app.main()  # type: ignore[untyped-decorator]
+def main(grid: Any, context: Any) -> None:
+    """Run the charter in `runs/<run>`, named by the run config; fails the Flower run if the run failed.
+
+    The environment gives CONSILIUM_HOME and CONSILIUM_API_URL; the run's secret is the file
+    `runs/<run>/token`, since a run config reaches the sites.
+    """
+    home = Home(Path(os.environ["CONSILIUM_HOME"]))
+    run_id = str(context.run_config["run"])
+    folder = home.run(run_id)
+    charter = read_charter((folder / "charter.json").read_bytes())
+    nodes = {site: int(node) for site, node in json.loads((folder / "nodes.json").read_text()).items()}
+    client = ApiClient(os.environ["CONSILIUM_API_URL"], "", home.tls / "ca.pem")
+    token = (folder / "token").read_text().strip()
+
+    def post(events: list[NumberedEvent]) -> None:
+        client.post_events(run_id, token, events)
+
+    journal = FileJournal(folder / "events.jsonl", post)
+    finished = Run(charter, run_id, folder, GridTransport(grid, nodes), journal).go()
+    journal.drain(DRAIN_SECONDS)
+    if not finished:
+        raise ProcessFailed("the run gave up; its last event says why")

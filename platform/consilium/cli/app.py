@@ -1,0 +1,15 @@
+"""The command tree of `consilium`. Command modules import only typer; work is imported when it runs."""
+
+from __future__ import annotations
+
+import typer
+
+from consilium.cli import study
+
+app = typer.Typer(
+    name="consilium",
+    help="Train one brain-tumour model across hospitals; no scan leaves home.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(study.app, name="study", help="Create, launch, watch and stop studies.")

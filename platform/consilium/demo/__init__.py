@@ -1,0 +1,1 @@
+"""One command that starts a whole consortium on one machine."""

@@ -1,0 +1,1 @@
+"""The one place of the platform that imports flwr."""

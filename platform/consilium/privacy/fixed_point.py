@@ -1,0 +1,103 @@
+"""Real numbers as integers mod 2**32, so that sums are exact, associative and ready to be masked.
+
+An upload is P parameter coordinates followed by K tail coordinates. `FixedPoint` proves when it is made
+that N uploads cannot leave the ring: every accepted input is bounded and N bounds fit below 2**31.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RING = 2**32
+TAIL_BITS = 12
+LOSS_CAP = 16.0
+Ring = NDArray[np.uint32]
+Real = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The scalars that ride at the end of an upload.
+
+    `weight` patients (integer), mean training `loss` (clipped to [0, LOSS_CAP]), `scored` held-out patients
+    and the sums of their Dice by region, each in [0, scored].
+    """
+
+    weight: int
+    loss: float
+    scored: int
+    dice_tc: float
+    dice_wt: float
+    dice_et: float
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """Encoder and decoder for `sites` uploads.
+
+    A parameter coordinate x of an update with norm ≤ `clip` becomes round(x · 2**bits); a site's weight
+    and scored patients are capped at `cap`.
+
+    Raises:
+        ValueError: N bounded uploads could wrap the ring: N·(2**bits·clip + 1) or N·(cap·2**TAIL_BITS + 1)
+            is 2**31 or more.
+    """
+
+    sites: int
+    clip: float
+    bits: int
+    cap: int
+
+    def __post_init__(self) -> None:
+        largest = max(2.0**self.bits * self.clip, float(self.cap) * 2**TAIL_BITS, LOSS_CAP * 2**TAIL_BITS)
+        if self.sites * (largest + 1) >= RING // 2:
+            raise ValueError(
+                f"{self.sites} uploads bounded by {largest:.0f} could wrap the ring of 2**32: "
+                "lower scale_bits, clip or weight_cap"
+            )
+
+    def encode(self, update: Real, tail: Tail) -> Ring:
+        """(P,) float32 with norm ≤ clip, and a tail → (P+K,) uint32.
+
+        Raises:
+            ValueError: a value is not finite or beyond the bound that the constructor's proof rests on.
+        """
+        bound = 2.0**self.bits * self.clip
+        scaled = np.rint(update * np.float64(2.0**self.bits))  # (P,) float64: exact product
+        if not np.isfinite(scaled).all() or (scaled.size and np.abs(scaled).max() > bound * (1 + 1e-6) + 1):
+            raise ValueError("update: a coordinate is not finite or above the clip bound")
+        ring = np.empty(update.size + 6, np.uint32)
+        ring[: update.size] = scaled.astype(np.int64).astype(np.uint32)
+        ring[update.size :] = self.encode_tail(tail)
+        return ring
+
+    def encode_tail(self, tail: Tail) -> Ring:
+        """A tail → (K,) uint32. Raises `ValueError` naming a value outside its bound."""
+        if not 0 <= tail.weight <= self.cap or not 0 <= tail.scored <= self.cap:
+            raise ValueError(f"weight {tail.weight} and scored {tail.scored} must be in 0…{self.cap}")
+        if not np.isfinite(tail.loss):
+            raise ValueError("loss: must be finite")
+        dice = (tail.dice_tc, tail.dice_wt, tail.dice_et)
+        if not all(0.0 <= value <= tail.scored + 1e-6 for value in dice):
+            raise ValueError(f"Dice sums {dice}: each must be in 0…{tail.scored}")
+        loss = min(max(tail.loss, 0.0), LOSS_CAP)
+        reals = [round(value * 2**TAIL_BITS) for value in (loss, *dice)]
+        return np.array([tail.weight, reals[0], tail.scored, *reals[1:]], dtype=np.uint32)
+
+    def decode_update(self, total: Ring) -> NDArray[np.float32]:
+        """Opened sum of parameter coordinates (P,) uint32 → (P,) float32 sum of weighted updates."""
+        return total.view(np.int32).astype(np.float32) * np.float32(2.0**-self.bits)
+
+    def decode_tail(self, total: Ring) -> Tail:
+        """Opened sum of tails (K,) uint32 → the sums; `loss` is a sum over uploads."""
+        values = total.view(np.int32).tolist()
+        reals = [value * 2.0**-TAIL_BITS for value in values]
+        return Tail(values[0], reals[1], values[2], *reals[3:6])
+
+
+def add_into(accumulator: Ring, upload: Ring) -> None:
+    """accumulator += upload mod 2**32, in place: memory does not grow with the number of sites."""
+    np.add(accumulator, upload, out=accumulator)

@@ -1,0 +1,108 @@
+"""Turns a run's events into rows, the open round, and the report. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from consilium.contracts.api import LiveRound
+from consilium.contracts.charter import Charter
+from consilium.contracts.reports import (
+    Dice,
+    Event,
+    ModelScored,
+    NumberedEvent,
+    RoundClosed,
+    RoundOpened,
+    RoundRow,
+    RunFinished,
+    RunReport,
+    SiteAnswered,
+)
+from consilium.vocabulary import RunStatus
+
+
+def merge(row: RoundRow | None, event: ModelScored | RoundClosed) -> RoundRow:
+    """Fill in one row from one event of its round; the other event's part is kept.
+
+    The two events of a round may come in either order, and each may come again after a restart: the
+    later one replaces what the earlier said. Row 0 has scores and no participants.
+    """
+    row = row or RoundRow(round=event.round)
+    return row.model_copy(update=_scores(event) if isinstance(event, ModelScored) else _outcome(event))
+
+
+def rows(events: Iterable[Event]) -> tuple[RoundRow, ...]:
+    """All rows that the events tell of, by round."""
+    found: dict[int, RoundRow] = {}
+    for event in events:
+        if isinstance(event, ModelScored | RoundClosed):
+            found[event.round] = merge(found.get(event.round), event)
+    return tuple(found[number] for number in sorted(found))
+
+
+def live_round(events: Sequence[NumberedEvent]) -> LiveRound | None:
+    """The round that is open after these events (in order); None between rounds and after the end."""
+    live: LiveRound | None = None
+    for numbered in events:
+        event = numbered.event
+        if isinstance(event, RoundOpened):
+            live = LiveRound(opened=event, opened_at=numbered.at)
+        elif isinstance(event, SiteAnswered) and live is not None:
+            if (event.round, event.attempt) == (live.opened.round, live.opened.attempt):
+                live = live.model_copy(update={"answered": (*live.answered, event)})
+        elif isinstance(event, RoundClosed | RunFinished):
+            live = None
+    return live
+
+
+def compose_report(
+    *,
+    charter: Charter,
+    run: str,
+    status: RunStatus,
+    error: str | None,
+    rounds: tuple[RoundRow, ...],
+    seconds: float,
+    file: str | None,
+) -> RunReport:
+    """The report of a run. `model` is the name of its file in the platform's model folder.
+
+    `privacy` is None for a charter whose mechanism is none: nothing is proven. No path is given.
+    """
+    return RunReport(
+        status=status,
+        hospitals=len(charter.roster),
+        secure_aggregation=charter.secure_aggregation.masked,
+        privacy=None,
+        rounds=rounds,
+        seconds_total=seconds,
+        model=f"{file}.safetensors" if file else None,
+        run=run,
+        study=charter.id,
+        error=error,
+    )
+
+
+def _scores(event: ModelScored) -> dict[str, object]:
+    mean = min(1.0, (event.dice_tc + event.dice_wt + event.dice_et) / 3.0)
+    return {
+        "dice": Dice(TC=event.dice_tc, WT=event.dice_wt, ET=event.dice_et, mean=mean),
+        "worst_site": event.worst_site,
+        "worst_site_mean": event.worst_site_mean,
+        "scored": event.scored,
+        "sites": event.sites,
+    }
+
+
+def _outcome(event: RoundClosed) -> dict[str, object]:
+    return {
+        "loss": event.loss,
+        "participants": len(event.participants),
+        "participant_sites": event.participants,
+        "missing": event.missing,
+        "skipped_cases": event.skipped_cases,
+        "seconds": event.seconds,
+        "bytes_up": event.bytes_up,
+        "bytes_down": event.bytes_down,
+        "late_uploads": event.late_uploads,
+    }

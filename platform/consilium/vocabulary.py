@@ -1,0 +1,139 @@
+"""The frozen words of the project: every code that crosses a boundary is one of these.
+
+A code is data and never changes; its text for people is composed where it is read, from `TEXT`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Region(StrEnum):
+    """Tumour regions scored by BraTS: they overlap, ET ⊂ TC ⊂ WT."""
+
+    TC = "TC"
+    WT = "WT"
+    ET = "ET"
+
+
+class Modality(StrEnum):
+    """The four MRI contrasts of a BraTS case, in channel order."""
+
+    T1 = "t1"
+    T1CE = "t1ce"
+    T2 = "t2"
+    FLAIR = "flair"
+
+
+class CaseProblem(StrEnum):
+    """Why a case is skipped. The code may leave the site as part of a count, the detail never."""
+
+    MISSING_MODALITY = "missing_modality"
+    MISSING_LABEL = "missing_label"
+    UNREADABLE = "unreadable"
+    GRID_MISMATCH = "grid_mismatch"
+    NOT_FINITE = "not_finite"
+    UNKNOWN_LABEL = "unknown_label"
+    EMPTY_IMAGE = "empty_image"
+    SPACING = "implausible_spacing"
+    SHAPE = "implausible_shape"
+    EMPTY_FOLDER = "empty_folder"
+
+
+class Reason(StrEnum):
+    """Why a site is missing from a round, or why a vault refuses."""
+
+    NOT_APPROVED = "not_approved"
+    REFUSED_BY_SITE = "refused_by_site"
+    NOT_IN_ROSTER = "not_in_roster"
+    UNKNOWN_STUDY = "unknown_study"
+    WRONG_MODEL = "wrong_model"
+    BEHIND = "behind"
+    BAD_CERTIFICATE = "bad_certificate"
+    BAD_MESSAGE = "bad_message"
+    JOB_CONFLICT = "job_conflict"
+    STALE_ROUND = "stale_round"
+    TOO_FEW_CASES = "too_few_cases"
+    TOO_SLOW = "too_slow"
+    BAD_UPDATE = "bad_update"
+    BAD_SIGNATURE = "bad_signature"
+    VAULT_UNREACHABLE = "vault_unreachable"
+    NO_ANSWER = "no_answer"
+    OFFLINE = "offline"
+    SITE_ERROR = "site_error"
+
+
+class RunStatus(StrEnum):
+    """Where a run stands. `FINISHED`, `FAILED` and `STOPPED` are final for a launch."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class Decision(StrEnum):
+    """What a site said about a charter."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REFUSED = "refused"
+
+
+class Stage(StrEnum):
+    """What a vault is doing, as coarse as may leave the site."""
+
+    IDLE = "idle"
+    PREPARING = "preparing"
+    SCORING = "scoring"
+    TRAINING = "training"
+
+
+TEXT: dict[str, str] = {
+    CaseProblem.MISSING_MODALITY: "one of the four MRI contrasts is missing",
+    CaseProblem.MISSING_LABEL: "the label map is missing",
+    CaseProblem.UNREADABLE: "a file cannot be read (truncated or not NIfTI)",
+    CaseProblem.GRID_MISMATCH: "the files do not share one voxel grid",
+    CaseProblem.NOT_FINITE: "a file holds NaN or infinite voxels",
+    CaseProblem.UNKNOWN_LABEL: "the label map holds a value that its year does not know",
+    CaseProblem.EMPTY_IMAGE: "an image is empty or constant",
+    CaseProblem.SPACING: "the voxel spacing is implausible for a brain scan",
+    CaseProblem.SHAPE: "the image is not a 3D volume of plausible size",
+    CaseProblem.EMPTY_FOLDER: "the folder holds no NIfTI file",
+    Reason.NOT_APPROVED: "the site has not approved this charter",
+    Reason.REFUSED_BY_SITE: "the site refused this charter",
+    Reason.NOT_IN_ROSTER: "the site is not in the charter's roster, or its key differs",
+    Reason.UNKNOWN_STUDY: "the site has not received this charter",
+    Reason.WRONG_MODEL: "the model does not match the hash that the charter or the site holds",
+    Reason.BEHIND: "the site missed rounds and needs a signed checkpoint",
+    Reason.BAD_CERTIFICATE: "the checkpoint is not signed by enough sites",
+    Reason.BAD_MESSAGE: "the message breaks the contract",
+    Reason.JOB_CONFLICT: "the same job was asked before with other content",
+    Reason.STALE_ROUND: "the site has already passed this round",
+    Reason.TOO_FEW_CASES: "the site has fewer usable cases than the charter asks for",
+    Reason.TOO_SLOW: "the site did not finish within the order's time limit",
+    Reason.BAD_UPDATE: "local training gave a non-finite update",
+    Reason.BAD_SIGNATURE: "the site's signature does not match its key in the roster",
+    Reason.VAULT_UNREACHABLE: "the site's vault did not answer its relay",
+    Reason.NO_ANSWER: "no answer before the round's deadline",
+    Reason.OFFLINE: "the site's SuperNode is not connected",
+    Reason.SITE_ERROR: "an error inside the site; its own log has the detail",
+    RunStatus.WAITING: "waiting for approvals or launch",
+    RunStatus.RUNNING: "running",
+    RunStatus.FINISHED: "finished",
+    RunStatus.FAILED: "failed",
+    RunStatus.STOPPED: "stopped by a person",
+    Decision.PENDING: "waiting for the site",
+    Decision.APPROVED: "approved",
+    Decision.REFUSED: "refused",
+    Stage.IDLE: "idle",
+    Stage.PREPARING: "preparing scans",
+    Stage.SCORING: "scoring the model",
+    Stage.TRAINING: "training",
+}
+
+
+def text_of(code: str) -> str:
+    """The sentence for people behind a code; an unknown code is shown as it is."""
+    return TEXT.get(code, code)

@@ -1,0 +1,1 @@
+"""The hospital: the only place that opens a scan."""

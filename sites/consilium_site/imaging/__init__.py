@@ -1,0 +1,1 @@
+"""Reads BraTS-named, co-registered, skull-stripped cases: catalogue, checks, preparation, cache."""

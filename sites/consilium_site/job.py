@@ -1,0 +1,286 @@
+"""Carries out one order inside the vault: check, take in the sum, score, train, encode, sign, store.
+
+`Jobs.answer` is a round on the site's side, top to bottom. What it returns is all that leaves.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+
+from consilium.contracts.charter import Charter
+from consilium.contracts.envelope import Envelope, unpack
+from consilium.contracts.messages import ModelClaim, Order, Reply, Scores, SignedReply, SiteReport
+from consilium.errors import ConsiliumError, InputError, Refused
+from consilium.learning import averaging
+from consilium.learning import site as machine
+from consilium.privacy.clipping import clip_norm
+from consilium.privacy.fixed_point import Tail
+from consilium.privacy.signatures import public_hex, sign
+from consilium.store.files import sha256_hex, write_atomic
+from consilium.vocabulary import Reason, Stage
+from consilium_site import models
+from consilium_site.home import SiteHome
+from consilium_site.ledger import Ledger
+from consilium_site.workbench import Cohort, Scored, Trained, Workbench
+
+log = logging.getLogger(__name__)
+Workbenches = Callable[[Charter], Workbench]
+
+
+@dataclass(frozen=True)
+class Doing:
+    """What the vault is doing now, as coarse as a heartbeat tells it."""
+
+    stage: Stage = Stage.IDLE
+    run: str | None = None
+    round: int | None = None
+    cohort: Cohort | None = None
+
+
+class Jobs:
+    """Answers orders, one at a time. `workbenches` opens a site's data for a charter."""
+
+    def __init__(
+        self, home: SiteHome, site: str, key: Ed25519PrivateKey, ledger: Ledger, workbenches: Workbenches
+    ) -> None:
+        self.home, self.site, self.key, self.ledger = home, site, key, ledger
+        self.workbenches = workbenches
+        self.doing = Doing()
+        self._lock = threading.Lock()
+        self._open: dict[str, Workbench] = {}
+
+    def answer(self, blob: bytes) -> bytes:
+        """The signed answer to one order, both as packed envelopes.
+
+        The same blob twice gives the same answer, computed once. Every refusal is an answer too.
+
+        Raises:
+            InputError: the blob is not an order at all, so that there is nothing to answer to.
+        """
+        until = time.monotonic()
+        envelope = unpack(blob, "order")
+        order = Order.parse(envelope.header, "order")
+        with self._lock:
+            try:
+                return self._decide(order, envelope, sha256_hex(blob), until + order.seconds)
+            except Refused as refused:
+                log.warning("%s: refused, %s", order.job, refused)
+                return self._refusal(order, Reason(refused.reason))
+            except (ConsiliumError, ValueError, RuntimeError, OSError):
+                log.exception("%s: failed", order.job)
+                return self._refusal(order, Reason.SITE_ERROR)
+            finally:
+                self.doing = replace(self.doing, stage=Stage.IDLE)
+
+    def warm(self, charter: Charter) -> None:
+        """Prepare the cohort of a charter just approved, so that the first round need not."""
+        with self._lock:
+            try:
+                self._workbench(charter)
+            except (ConsiliumError, OSError, ValueError):
+                log.exception("study %s: preparing the cohort failed", charter.id[:12])
+            finally:
+                self.doing = replace(self.doing, stage=Stage.IDLE)
+
+    def _decide(self, order: Order, envelope: Envelope, digest: str, until: float) -> bytes:
+        charter = self.ledger.charter(order.charter)
+        if charter is None:
+            raise Refused(Reason.UNKNOWN_STUDY)
+        member = charter.member(self.site)
+        if member is None or member.identity != public_hex(self.key):
+            raise Refused(Reason.NOT_IN_ROSTER)
+        state, model = self._state(order.run)
+        event = machine.Ordered(
+            order.job,
+            digest,
+            order.kind,
+            order.round,
+            frozenset(envelope.arrays),
+            self.ledger.decision(order.charter),
+        )
+        state, effects = machine.step(state, event)
+        for effect in effects:
+            if isinstance(effect, machine.Refuse):
+                raise Refused(effect.reason)
+            if isinstance(effect, machine.Replay):
+                return self._stored(order)
+            return self._work(charter, order, envelope, digest, effect, model, until)
+        raise Refused(Reason.SITE_ERROR)
+
+    def _work(
+        self,
+        charter: Charter,
+        order: Order,
+        envelope: Envelope,
+        digest: str,
+        work: machine.Work,
+        model: NDArray[np.float32] | None,
+        until: float,
+    ) -> bytes:
+        model = self._step(charter, order, envelope, work, model)
+        self.doing = Doing(Stage.SCORING, order.run, order.round, self.doing.cohort)
+        bench, cohort = self._workbench(charter)
+        started = time.monotonic()
+        scored = bench.score(model, until)
+        scoring = time.monotonic() - started
+        trained = None
+        if work.train:
+            self.doing = Doing(Stage.TRAINING, order.run, order.round, cohort)
+            trained = bench.train(model, order.round, until)
+        seconds = (scoring, time.monotonic() - started - scoring)
+        upload = self._encode(charter, scored, trained)
+        report = self._report(charter, cohort, scored, trained, seconds)
+        reply = self._reply(order, model, upload, report)
+        return self._store(order, digest, reply, upload)
+
+    def _step(
+        self,
+        charter: Charter,
+        order: Order,
+        envelope: Envelope,
+        work: machine.Work,
+        model: NDArray[np.float32] | None,
+    ) -> NDArray[np.float32]:
+        """The model that starts the order's round, checked, on disk and committed."""
+        if work.adopt == "initial":
+            model = models.adopt_initial(charter, envelope)
+        elif work.adopt == "checkpoint":
+            model = models.adopt_checkpoint(charter, order, envelope)
+        if model is None:
+            raise Refused(Reason.BEHIND)
+        if work.apply_sum:
+            model = models.apply_sum(charter, model, envelope.arrays["sum"])
+        folder = self.home.runs / order.run
+        models.save(folder, order.round, model)
+        self.ledger.stepped(order.run, charter.id, order.round)
+        models.forget_before(folder, order.round)
+        return model
+
+    def _encode(self, charter: Charter, scored: Scored, trained: Trained | None) -> NDArray[np.uint32]:
+        """The upload: the clipped, weighted update and the tail (train), or the tail alone (finish)."""
+        codec = models.codec_of(charter)
+        weight = min(trained.weight, codec.cap) if trained else 0
+        share = min(1.0, codec.cap / scored.scored) if scored.scored else 1.0
+        tail = Tail(
+            weight,
+            trained.loss if trained else 0.0,
+            min(scored.scored, codec.cap),
+            scored.dice_tc * share,
+            scored.dice_wt * share,
+            scored.dice_et * share,
+        )
+        try:
+            if trained is None:
+                return codec.encode_tail(tail)
+            factor = np.float32(averaging.site_share(weight, codec.cap))
+            return codec.encode(clip_norm(trained.update * factor, codec.clip), tail)
+        except ValueError as error:
+            raise Refused(Reason.BAD_UPDATE, str(error)) from None
+
+    def _report(
+        self,
+        charter: Charter,
+        cohort: Cohort,
+        scored: Scored,
+        trained: Trained | None,
+        seconds: tuple[float, float],
+    ) -> SiteReport:
+        scores = None
+        if charter.release.site_metrics and scored.scored:
+            tc, wt, et = (
+                min(1.0, value / scored.scored) for value in (scored.dice_tc, scored.dice_wt, scored.dice_et)
+            )
+            scores = Scores(tc=tc, wt=wt, et=et, scored=scored.scored, empty=scored.empty)
+        return SiteReport(
+            site=self.site,
+            scores=scores,
+            cases_train=cohort.train,
+            cases_test=cohort.test,
+            skipped=cohort.skipped,
+            seconds_scoring=seconds[0],
+            seconds_training=seconds[1],
+            precision=trained.precision if trained else "fp32",
+        )
+
+    def _reply(
+        self, order: Order, model: NDArray[np.float32], upload: NDArray[np.uint32], report: SiteReport
+    ) -> Reply:
+        digest = sha256_hex(model.tobytes())
+        claim = ModelClaim(charter=order.charter, run=order.run, round=order.round, model=digest)
+        return Reply(
+            status="done",
+            site=self.site,
+            charter=order.charter,
+            run=order.run,
+            round=order.round,
+            attempt=order.attempt,
+            holds=order.round,
+            model=digest,
+            model_signature=sign(self.key, "model", claim.canonical()),
+            upload=sha256_hex(upload.tobytes()),
+            report=report,
+        )
+
+    def _refusal(self, order: Order, reason: Reason) -> bytes:
+        holds = self._state(order.run)[0].holds
+        reply = Reply(
+            status="refused",
+            site=self.site,
+            charter=order.charter,
+            run=order.run,
+            round=order.round,
+            attempt=order.attempt,
+            reason=reason,
+            holds=holds,
+        )
+        return Envelope(self._signed(reply)).pack()
+
+    def _signed(self, reply: Reply) -> str:
+        signed = SignedReply(reply=reply, signature=sign(self.key, "reply", reply.canonical()))
+        return signed.canonical().decode()
+
+    def _store(self, order: Order, digest: str, reply: Reply, upload: NDArray[np.uint32]) -> bytes:
+        """Keep the answer on disk, commit the job, and only then give the bytes away."""
+        blob = Envelope(self._signed(reply), {"upload": upload}).pack()
+        folder = self.home.runs / order.run
+        name = f"reply-{order.round:05d}-{order.attempt:03d}-{order.kind}.safetensors"
+        write_atomic(folder / name, blob)
+        for old in self.ledger.done(order.run, order.job, order.round, digest, name):
+            (folder / old).unlink(missing_ok=True)
+        return blob
+
+    def _stored(self, order: Order) -> bytes:
+        name = self.ledger.reply_file(order.job)
+        try:
+            if not name:
+                raise Refused(Reason.STALE_ROUND)
+            return (self.home.runs / order.run / name).read_bytes()
+        except FileNotFoundError:
+            raise Refused(Reason.STALE_ROUND) from None
+
+    def _state(self, run: str) -> tuple[machine.SiteState, NDArray[np.float32] | None]:
+        """The run's state and model; a model that cannot be read counts as not held."""
+        state = self.ledger.state(run)
+        model = models.load(self.home.runs / run, state.holds) if state.holds else None
+        return (state if model is not None else replace(state, holds=0)), model
+
+    def _workbench(self, charter: Charter) -> tuple[Workbench, Cohort]:
+        bench = self._open.get(charter.id)
+        if bench is None:
+            self.doing = replace(self.doing, stage=Stage.PREPARING)
+            try:
+                bench = self.workbenches(charter)
+                cohort = bench.prepare()
+            except InputError as error:
+                raise Refused(Reason.TOO_FEW_CASES, str(error)) from None
+            self._open = {charter.id: bench}
+            self.doing = replace(self.doing, cohort=cohort)
+        return bench, bench.prepare()

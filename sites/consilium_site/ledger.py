@@ -1,0 +1,120 @@
+"""The vault's own store: charters, decisions, runs and answered jobs, in SQLite; big arrays as files.
+
+Only the vault writes it. Every commit is on disk before anything leaves (WAL, synchronous FULL).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from consilium.contracts.charter import Charter, read_charter
+from consilium.contracts.messages import SignedDecision
+from consilium.learning.site import SiteState
+from consilium.vocabulary import Decision
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS charter (id TEXT PRIMARY KEY, document TEXT NOT NULL, received_at TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS decision (
+    number INTEGER PRIMARY KEY, charter TEXT NOT NULL REFERENCES charter(id), signed TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS run (run TEXT PRIMARY KEY, charter TEXT NOT NULL, holds INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS job (
+    name TEXT PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL,
+    digest TEXT NOT NULL, file TEXT NOT NULL);
+"""
+
+
+class Ledger:
+    """Charters, decisions and the state of each run. Safe to call from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("PRAGMA foreign_keys=ON")
+        self._db.executescript(SCHEMA)
+        path.chmod(0o600)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def add_charter(self, charter: Charter, at: str) -> bool:
+        """Store a charter that arrived; False if it is known already."""
+        return self._run(
+            "INSERT OR IGNORE INTO charter VALUES (?, ?, ?)", charter.id, charter.canonical().decode(), at
+        )
+
+    def charter(self, charter_id: str) -> Charter | None:
+        """The charter of that id, or None."""
+        rows = self._read("SELECT document FROM charter WHERE id = ?", charter_id)
+        return read_charter(rows[0][0]) if rows else None
+
+    def charters(self) -> list[tuple[Charter, str]]:
+        """Every charter with the time it arrived, newest first."""
+        rows = self._read("SELECT document, received_at FROM charter ORDER BY received_at DESC, id")
+        return [(read_charter(document), at) for document, at in rows]
+
+    def decide(self, signed: SignedDecision) -> None:
+        """Append the admin's word; the last one on a charter counts."""
+        self._run(
+            "INSERT INTO decision (charter, signed) VALUES (?, ?)",
+            signed.decision.charter,
+            signed.model_dump_json(),
+        )
+
+    def decisions(self) -> list[SignedDecision]:
+        """The last word on each charter."""
+        rows = self._read(
+            "SELECT signed FROM decision WHERE number IN (SELECT MAX(number) FROM decision GROUP BY charter)"
+        )
+        return [SignedDecision.model_validate_json(row[0], strict=False) for row in rows]
+
+    def decision(self, charter_id: str) -> Decision:
+        """Where the site stands on a charter; PENDING if nobody decided or the charter is unknown."""
+        for signed in self.decisions():
+            if signed.decision.charter == charter_id:
+                return Decision(signed.decision.decision)
+        return Decision.PENDING
+
+    def state(self, run: str) -> SiteState:
+        """The state machine's state of a run, as last committed."""
+        rows = self._read("SELECT holds FROM run WHERE run = ?", run)
+        jobs = self._read("SELECT name, digest FROM job WHERE run = ?", run)
+        return SiteState(rows[0][0] if rows else 0, MappingProxyType(dict(jobs)))
+
+    def stepped(self, run: str, charter: str, holds: int) -> None:
+        """Commit that the starting model of round `holds` is on disk."""
+        self._run(
+            "INSERT INTO run VALUES (?, ?, ?) ON CONFLICT(run) DO UPDATE SET holds = excluded.holds",
+            run,
+            charter,
+            holds,
+        )
+
+    def done(self, run: str, name: str, round_number: int, digest: str, file: str) -> list[str]:
+        """Commit an answered job; returns the reply files of rounds older than the last, now dropped."""
+        self._run("INSERT OR REPLACE INTO job VALUES (?, ?, ?, ?, ?)", name, run, round_number, digest, file)
+        old = self._read(
+            "SELECT file FROM job WHERE run = ? AND round < ? AND file != ''", run, round_number - 1
+        )
+        self._run("UPDATE job SET file = '' WHERE run = ? AND round < ?", run, round_number - 1)
+        return [row[0] for row in old]
+
+    def reply_file(self, name: str) -> str:
+        """The stored reply's file name, or '' where it was dropped."""
+        rows = self._read("SELECT file FROM job WHERE name = ?", name)
+        return str(rows[0][0]) if rows else ""
+
+    def _run(self, sql: str, *arguments: object) -> bool:
+        with self._lock:
+            return self._db.execute(sql, arguments).rowcount > 0
+
+    def _read(self, sql: str, *arguments: object) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._db.execute(sql, arguments).fetchall()

@@ -1,0 +1,113 @@
+"""How a vault comes to its model: from the charter's initial file, from sums, or from a signed checkpoint.
+
+Vaults accept sums, never models (DESIGN §6): the two exceptions are checked here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consilium.contracts.charter import TAIL, Charter
+from consilium.contracts.envelope import Envelope, unpack
+from consilium.contracts.messages import ModelClaim, Order
+from consilium.errors import InputError, Refused
+from consilium.learning import averaging
+from consilium.learning.parameters import unpack_model
+from consilium.privacy.fixed_point import FixedPoint
+from consilium.privacy.signatures import verify
+from consilium.store.files import sha256_hex, write_atomic
+from consilium.vocabulary import Reason
+
+Vector = NDArray[np.float32]
+
+
+def codec_of(charter: Charter) -> FixedPoint:
+    """The fixed-point encoder that the charter fixes."""
+    agg = charter.secure_aggregation
+    return FixedPoint(len(charter.roster), agg.clip, agg.scale_bits, agg.weight_cap)
+
+
+def adopt_initial(charter: Charter, envelope: Envelope) -> Vector:
+    """The initial parameters, whose file must have the charter's hash. Raises `Refused(WRONG_MODEL)`."""
+    content = envelope.arrays["initial"].tobytes()
+    if sha256_hex(content) != charter.model.initial:
+        raise Refused(Reason.WRONG_MODEL)
+    try:
+        vector = unpack_model(content).parameters
+    except InputError:
+        raise Refused(Reason.WRONG_MODEL) from None
+    return _sized(vector, charter.model.parameters, Reason.WRONG_MODEL)
+
+
+def adopt_checkpoint(charter: Charter, order: Order, envelope: Envelope) -> Vector:
+    """A model that T sites of the roster signed as the start of the round before this order's.
+
+    Raises:
+        Refused: WRONG_MODEL if the array does not have the order's hash; BAD_CERTIFICATE if fewer than T
+            different roster sites signed that hash for that round of this run.
+    """
+    vector = _sized(envelope.arrays["model"], charter.model.parameters, Reason.WRONG_MODEL)
+    if order.model is None or sha256_hex(vector.tobytes()) != order.model:
+        raise Refused(Reason.WRONG_MODEL)
+    claim = ModelClaim(charter=charter.id, run=order.run, round=order.round - 1, model=order.model)
+    signers = {
+        entry.site
+        for entry in order.certificate
+        if (member := charter.member(entry.site)) is not None
+        and verify(member.identity, "model", claim.canonical(), entry.signature)
+    }
+    if len(signers) < charter.secure_aggregation.threshold:
+        raise Refused(Reason.BAD_CERTIFICATE)
+    return vector
+
+
+def apply_sum(charter: Charter, model: Vector, total: NDArray[Any]) -> Vector:
+    """The model after the opened sum (P+K,), by the charter's server optimiser.
+
+    Raises:
+        Refused: BAD_MESSAGE for a sum of the wrong size or with an impossible weight; BAD_UPDATE if the
+            step gives a non-finite model.
+    """
+    parameters = charter.model.parameters
+    total = _sized(total, parameters + len(TAIL), Reason.BAD_MESSAGE, np.uint32)
+    codec = codec_of(charter)
+    weight = codec.decode_tail(total[parameters:]).weight
+    if not 0 <= weight <= codec.cap * codec.sites:
+        raise Refused(Reason.BAD_MESSAGE)
+    stepped = averaging.step(
+        model, codec.decode_update(total[:parameters]), weight, codec.cap, charter.strategy.learning_rate
+    )
+    if not np.isfinite(stepped).all():
+        raise Refused(Reason.BAD_UPDATE)
+    return stepped
+
+
+def save(folder: Path, holds: int, model: Vector) -> None:
+    """Write the model that starts round `holds`, atomically, beside an older one."""
+    write_atomic(folder / f"model-{holds:05d}.safetensors", Envelope("model", {"model": model}).pack())
+
+
+def load(folder: Path, holds: int) -> Vector | None:
+    """The stored model that starts round `holds`; None if it is missing or unreadable."""
+    path = folder / f"model-{holds:05d}.safetensors"
+    try:
+        return unpack(path.read_bytes(), path.name).arrays.get("model")
+    except (InputError, OSError):
+        return None
+
+
+def forget_before(folder: Path, holds: int) -> None:
+    """Drop models of earlier rounds, once `holds` is committed."""
+    for path in folder.glob("model-*.safetensors"):
+        if path.name < f"model-{holds:05d}":
+            path.unlink(missing_ok=True)
+
+
+def _sized(array: NDArray[Any], size: int, reason: Reason, dtype: Any = np.float32) -> NDArray[Any]:
+    if array.shape != (size,) or array.dtype != dtype:
+        raise Refused(reason)
+    return array

@@ -1,0 +1,1 @@
+"""A digital phantom: brain-like MRI with tumours, written as BraTS folders."""

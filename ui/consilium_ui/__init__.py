@@ -1,0 +1,1 @@
+"""The portal: Streamlit pages that speak HTTP to the API and nothing else."""
