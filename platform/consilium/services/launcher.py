@@ -1,0 +1,237 @@
+"""Launches runs, follows them, stops them. A dead run never stays RUNNING.
+
+A run is a sequence of launches, each one Flower run. The database says what should be, Flower says what
+is; `tick` compares the two. Only `RunFinished` finishes a run; whatever else ends a launch fails it, with
+a sentence, and `resume` starts the next launch from the run's checkpoints.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from sqlmodel import Session
+
+from consilium.contracts.charter import Charter, read_charter
+from consilium.contracts.home import Home
+from consilium.errors import Conflict, ConsiliumError
+from consilium.services.events import end_run, take_events
+from consilium.services.folder import prepare_folder, read_journal
+from consilium.store.database import Database
+from consilium.store.runs import LIVE, get_run, launches_of, live_launches, runs_of
+from consilium.store.studies import all_sites, decisions_of, get_study
+from consilium.store.tables import Launch, Run, Study
+from consilium.store.times import now
+from consilium.vocabulary import Decision, RunStatus
+
+UNKNOWN_SECONDS = 30.0
+log = logging.getLogger(__name__)
+
+ENDED = {
+    "completed": "Flower's run completed, but the aggregator never said that the run finished",
+    "failed": "Flower's run failed: the aggregator or SuperLink ended (see their logs)",
+    "stopped": "Flower's run was stopped outside Consilium",
+    "unknown": f"SuperLink has not known or answered for this run for {UNKNOWN_SECONDS:.0f} s",
+}
+
+
+class Flower(Protocol):
+    """What the launcher needs of Flower."""
+
+    def start(self, run: str, charter: Charter) -> str:
+        """Start a Flower run for the folder `runs/<run>` and return Flower's id; `ProcessFailed` if not."""
+
+    def status(
+        self, flower_run: str
+    ) -> Literal["pending", "running", "completed", "failed", "stopped", "unknown"]:
+        """Where a Flower run stands; `unknown` when nobody answers."""
+
+    def stop(self, flower_run: str) -> None:
+        """Stop a Flower run; one that has ended is no error. `ProcessFailed` if it cannot be stopped."""
+
+
+class Launcher:
+    """Runs of one platform. Methods may be called from any thread; `clock` is monotonic seconds."""
+
+    def __init__(
+        self, database: Database, home: Home, flower: Flower, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.database, self.home, self.flower, self.clock = database, home, flower, clock
+        self._unknown_since: dict[str, float] = {}
+        self._turn = threading.Lock()
+
+    def launch(self, study_id: str) -> str:
+        """Create a run of the study and its first launch, which the next tick starts; returns its id.
+
+        Raises:
+            NotFound: no such study.
+            Conflict: approvals or the initial model are missing, or a run is under way; says which.
+        """
+        with self.database.write() as session:
+            study = get_study(session, study_id)
+            charter = self._ready(session, study)
+            run = Run(
+                id=f"r{secrets.token_hex(4)}",
+                study=study_id,
+                status=RunStatus.WAITING,
+                created_at=now(),
+                rounds_planned=charter.rounds.count,
+            )
+            session.add(run)
+            session.flush()
+            session.add(Launch(run=run.id, number=1, status=RunStatus.WAITING, created_at=now()))
+            return run.id
+
+    def resume(self, run_id: str) -> None:
+        """Create the next launch of a failed or stopped run; it goes on from the run's checkpoints.
+
+        Raises:
+            NotFound: no such run.
+            Conflict: the run is not failed or stopped, or the study is not ready (as for `launch`).
+        """
+        with self.database.write() as session:
+            run = get_run(session, run_id)
+            if run.status not in (RunStatus.FAILED, RunStatus.STOPPED):
+                raise Conflict(f"run {run_id} is {run.status}: only a failed or stopped run can be resumed")
+            self._ready(session, get_study(session, run.study))
+            number = launches_of(session, run_id)[-1].number + 1
+            run.status, run.error, run.ended_at = RunStatus.WAITING, None, None
+            session.add(run)
+            session.add(Launch(run=run_id, number=number, status=RunStatus.WAITING, created_at=now()))
+
+    def stop(self, run_id: str) -> None:
+        """Stop a run for good until it is resumed; returns when Flower has been told.
+
+        Raises:
+            NotFound: no such run.
+            Conflict: the run is over already.
+            ProcessFailed: Flower did not take the order; the run is then still what it was.
+        """
+        with self._turn:
+            with self.database.read() as session:
+                run = get_run(session, run_id)
+                launch = launches_of(session, run_id)[-1]
+            if run.status not in LIVE:
+                raise Conflict(f"run {run_id} is {run.status} already: nothing is left to stop")
+            if launch.flower_run is not None:
+                self.flower.stop(launch.flower_run)
+                self._catch_up(run_id)
+            self._end(run_id, launch.number, RunStatus.STOPPED, None)
+
+    def tick(self) -> None:
+        """Look at every launch that waits or runs, once: start it, leave it, or end it."""
+        with self.database.read() as session:
+            live = [(launch.run, launch.number) for launch in live_launches(session)]
+        for run_id, number in live:
+            with self._turn:
+                self._look(run_id, number)
+
+    def _look(self, run_id: str, number: int) -> None:
+        with self.database.read() as session:
+            launch = session.get_one(Launch, (run_id, number))
+        if launch.status == RunStatus.WAITING:
+            self._start(run_id, number)
+        elif launch.status == RunStatus.RUNNING and launch.flower_run is None:
+            text = "the platform ended while it was starting this launch; resume the run"
+            self._end(run_id, number, RunStatus.FAILED, text)
+        elif launch.status == RunStatus.RUNNING and launch.flower_run is not None:
+            self._follow(run_id, number, launch.flower_run)
+
+    def _start(self, run_id: str, number: int) -> None:
+        """Start one launch. It is RUNNING in the database before Flower is asked, so it starts once."""
+        with self.database.write() as session:
+            run, launch = get_run(session, run_id), session.get_one(Launch, (run_id, number))
+            run.status = launch.status = RunStatus.RUNNING
+            run.started_at = run.started_at or now()
+            earlier = [item.flower_run for item in launches_of(session, run_id) if item.flower_run]
+            charter = read_charter(get_study(session, run.study).charter)
+            nodes = {site.name: site.node_id for site in all_sites(session) if charter.member(site.name)}
+        try:
+            for flower_run in earlier[-1:]:
+                self.flower.stop(flower_run)
+            prepare_folder(self.home, run_id, charter, nodes)
+            flower_run = self.flower.start(run_id, charter)
+        except (ConsiliumError, OSError) as error:
+            self._end(run_id, number, RunStatus.FAILED, f"the launch could not start: {error}")
+            return
+        with self.database.write() as session:
+            session.get_one(Launch, (run_id, number)).flower_run = flower_run
+
+    def _follow(self, run_id: str, number: int, flower_run: str) -> None:
+        status = self.flower.status(flower_run)
+        if status != "unknown":
+            self._unknown_since.pop(flower_run, None)
+        if status in ("pending", "running"):
+            return
+        if status == "unknown":
+            since = self._unknown_since.setdefault(flower_run, self.clock())
+            if self.clock() - since <= UNKNOWN_SECONDS:
+                return
+        self._catch_up(run_id)
+        self._end(run_id, number, RunStatus.FAILED, f"{ENDED[status]}; resume the run to go on")
+
+    def _catch_up(self, run_id: str) -> None:
+        """Take in events that the aggregator wrote but could not deliver."""
+        try:
+            take_events(self.database, self.home, run_id, read_journal(self.home.run(run_id)))
+        except Conflict as error:
+            log.warning("run %s: events on disk are not taken: %s", run_id, error)
+
+    def _end(self, run_id: str, number: int, status: RunStatus, error: str | None) -> None:
+        """End a launch unless an event has ended it already."""
+        with self.database.write() as session:
+            if session.get_one(Launch, (run_id, number)).status in LIVE:
+                end_run(session, get_run(session, run_id), status, error)
+
+    def _ready(self, session: Session, study: Study) -> Charter:
+        """The study's charter if a launch may start now; else a `Conflict` that says what is missing."""
+        charter = read_charter(study.charter)
+        busy = [run.id for run in runs_of(session, study.id) if run.status in LIVE]
+        if busy:
+            raise Conflict(f"run {busy[0]} of this study is under way: wait for it or stop it first")
+        if not self.home.model(charter.model.initial).is_file():
+            raise Conflict(
+                f"the initial model {charter.model.initial[:12]}… is not uploaded: send it with "
+                f"PUT /studies/{study.id[:12]}…/initial or `consilium study create --model`"
+            )
+        said = {site: record.decision for site, record in decisions_of(session, study.id).items()}
+        approved = sum(decision == Decision.APPROVED for decision in said.values())
+        if approved < charter.rounds.minimum_sites:
+            waiting = [m.site for m in charter.roster if said.get(m.site) != Decision.APPROVED]
+            raise Conflict(
+                f"{approved} of the {charter.rounds.minimum_sites} sites that the charter needs have "
+                f"approved it; not yet: {', '.join(waiting)}. Each decides with `consilium-site approve`"
+            )
+        return charter
+
+
+class Follower:
+    """A background thread that ticks a launcher until stopped."""
+
+    def __init__(self, launcher: Launcher, seconds: float) -> None:
+        self.launcher, self.seconds = launcher, seconds
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="launcher", daemon=True)
+
+    def start(self) -> None:
+        """Start ticking; launches of an earlier process are picked up by the first tick."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the present tick. Runs go on; the next process follows them."""
+        self._over.set()
+        self._thread.join(timeout=30.0)
+
+    def _work(self) -> None:
+        pause = 0.0
+        while not self._over.wait(pause):
+            begun = time.monotonic()
+            try:
+                self.launcher.tick()
+            except Exception:  # the thread's entry point: one bad tick must not end the following
+                log.exception("launcher: a look at the runs failed; trying again")
+            pause = max(self.seconds, 4 * (time.monotonic() - begun))  # `flwr list` costs a core-second
