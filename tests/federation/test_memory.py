@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import SITES, MemoryConsortium
 
 from consilium.contracts.envelope import Envelope, unpack
 from consilium.contracts.messages import Order, SignedReply
 from consilium.contracts.reports import ModelScored, RoundClosed, RunFailed, RunFinished
 from consilium.learning.parameters import read_model
 from consilium.vocabulary import Reason
+from support import SITES, MemoryConsortium
 
 
 def final_model(consortium: MemoryConsortium) -> Any:

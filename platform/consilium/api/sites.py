@@ -31,7 +31,9 @@ def register_site(body: NewSite, parts: Parts) -> SiteView:
         if known is None:
             known = _new_site(session, body)
         elif not _same(known, body):
-            raise Conflict(f"site {body.site!r} is registered with other keys or another name: choose another")
+            raise Conflict(
+                f"site {body.site!r} is registered with other keys or another name: choose another"
+            )
         return site_view(known)
 
 
@@ -53,7 +55,7 @@ def show_site(site: SiteName, parts: Parts) -> SiteView:
 def take_heartbeat(site: SiteName, body: SignedHeartbeat, parts: Parts) -> HeartbeatAnswer:
     """Take a vault's signed heartbeat; answer with charters that name the site and await its decision.
 
-    A heartbeat that is older than the last one is answered and otherwise ignored: it is a repetition.
+    The same heartbeat again is answered and otherwise ignored. An earlier time is taken: clocks are set back.
     """
     beat = body.heartbeat
     at = site_time(beat.at)
@@ -61,8 +63,10 @@ def take_heartbeat(site: SiteName, body: SignedHeartbeat, parts: Parts) -> Heart
         found = get_site(session, site)
         signed = verify(found.identity, "heartbeat", beat.canonical(), body.signature)
         if beat.site != site or not signed:
-            raise Refused(Reason.BAD_SIGNATURE, f"the heartbeat is not signed by site {site!r}: sign it with its key")
-        if found.heartbeat_at is None or at > found.heartbeat_at:
+            raise Refused(
+                Reason.BAD_SIGNATURE, f"the heartbeat is not signed by site {site!r}: sign it with its key"
+            )
+        if at != found.heartbeat_at:
             found.heartbeat_at, found.seen_at = at, now()
             found.stage, found.run, found.round = beat.stage, beat.run, beat.round
             found.cases = beat.cases
@@ -78,7 +82,9 @@ def site_time(text: str) -> datetime.datetime:
     except ValueError:
         at = datetime.datetime.min
     if at.tzinfo is None:
-        raise InputError(f"at: {text[:40]!r} is not ISO 8601 with a time zone, as 2026-01-31T12:00:00+00:00 is")
+        raise InputError(
+            f"at: {text[:40]!r} is not ISO 8601 with a time zone, as 2026-01-31T12:00:00+00:00 is"
+        )
     return at
 
 

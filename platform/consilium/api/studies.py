@@ -24,6 +24,7 @@ from consilium.store.studies import (
     decisions_of,
     get_site,
     get_study,
+    has_initial,
 )
 from consilium.store.tables import DecisionRecord, ModelFile, Site, Study
 from consilium.store.times import iso, now
@@ -100,7 +101,9 @@ def decide(study: Sha256, body: SignedDecision, parts: Parts) -> DecisionView:
     """
     word = body.decision
     if word.charter != study:
-        raise InputError(f"the decision is about charter {word.charter[:12]}…, not {study[:12]}…: send it there")
+        raise InputError(
+            f"the decision is about charter {word.charter[:12]}…, not {study[:12]}…: send it there"
+        )
     with parts.database.write() as session:
         charter = read_charter(get_study(session, study).charter)
         site = _check_key(session, charter, word.site)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from consilium.contracts.api import NewSite
 from consilium.contracts.home import Home
@@ -196,7 +195,7 @@ class Consortium:
 
 def run_script(
     name: str, *arguments: str, environment: dict[str, str] | None = None, seconds: float = 300.0
-) -> Any:
+) -> str:
     """Run one of our console scripts beside this Python; returns its standard output.
 
     Raises:

@@ -222,9 +222,9 @@ class Follower:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop after the present tick. Runs go on; the next process follows them."""
+        """Stop after the present tick, waiting a moment for it. Runs go on; the next process follows them."""
         self._over.set()
-        self._thread.join(timeout=30.0)
+        self._thread.join(timeout=5.0)
 
     def _work(self) -> None:
         pause = 0.0

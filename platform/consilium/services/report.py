@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Sequence
 
 from consilium.contracts.api import LiveRound
@@ -19,6 +21,12 @@ from consilium.contracts.reports import (
     SiteAnswered,
 )
 from consilium.vocabulary import RunStatus
+
+COLUMNS = (
+    *("round", "dice_tc", "dice_wt", "dice_et", "dice_mean", "worst_site", "worst_site_mean", "scored"),
+    *("loss", "participants", "participant_sites", "missing", "skipped_cases", "seconds"),
+    *("bytes_up", "bytes_down", "late_uploads"),
+)
 
 
 def merge(row: RoundRow | None, event: ModelScored | RoundClosed) -> RoundRow:
@@ -53,6 +61,24 @@ def live_round(events: Sequence[NumberedEvent]) -> LiveRound | None:
         elif isinstance(event, RoundClosed | RunFinished):
             live = None
     return live
+
+
+def rounds_csv(rounds: Iterable[RoundRow]) -> str:
+    """The rows as CSV with a header line; an unknown value is an empty cell, lists are joined by ';'."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rounds:
+        dice = (row.dice.TC, row.dice.WT, row.dice.ET, row.dice.mean) if row.dice else (None,) * 4
+        missing = ";".join(f"{item.site}={item.reason}" for item in row.missing)
+        writer.writerow(
+            (
+                *(row.round, *dice, row.worst_site, row.worst_site_mean, row.scored),
+                *(row.loss, row.participants, ";".join(row.participant_sites), missing),
+                *(row.skipped_cases, row.seconds, row.bytes_up, row.bytes_down, row.late_uploads),
+            )
+        )
+    return out.getvalue()
 
 
 def compose_report(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlmodel import Session, col, select
 
 from consilium.errors import NotFound
-from consilium.store.tables import DecisionRecord, Site, Study
+from consilium.store.tables import DecisionRecord, ModelFile, Site, Study
 
 
 def get_site(session: Session, name: str) -> Site:
@@ -49,3 +49,9 @@ def decision_history(session: Session, study: str, site: str) -> list[DecisionRe
 def decided_studies(session: Session, site: str) -> set[str]:
     """Studies about which the site has said anything."""
     return set(session.exec(select(DecisionRecord.study).where(DecisionRecord.site == site)))
+
+
+def has_initial(session: Session, study: str) -> bool:
+    """Whether the study's initial model is noted among the model files."""
+    query = select(ModelFile.id).where(ModelFile.study == study, ModelFile.kind == "initial")
+    return session.exec(query).first() is not None

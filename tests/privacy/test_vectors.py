@@ -1,0 +1,108 @@
+"""Clipping, fixed point and signatures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from consilium.contracts.charter import colluding_bound, largest_scale_bits, threshold
+from consilium.learning import averaging
+from consilium.privacy.clipping import clip_norm
+from consilium.privacy.fixed_point import FixedPoint, Tail, add_into
+from consilium.privacy.signatures import public_hex, sign, verify
+
+VECTORS = arrays(np.float32, st.integers(1, 40), elements=st.floats(-1e6, 1e6, width=32))
+
+
+@given(VECTORS, st.floats(0.01, 1e4))
+def test_a_clipped_norm_is_bounded_and_short_vectors_are_untouched(vector: np.ndarray, bound: float) -> None:
+    clipped = clip_norm(vector, bound)
+    assert np.linalg.norm(clipped.astype(np.float64)) <= bound * (1 + 1e-5)
+    if np.linalg.norm(vector.astype(np.float64)) <= bound * (1 - 1e-6):
+        assert clipped is vector
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_clipping_refuses_what_is_not_finite(bad: float) -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        clip_norm(np.array([1.0, bad], np.float32), 1.0)
+
+
+@given(st.data(), st.integers(2, 12))
+def test_sums_are_exact_and_never_leave_the_ring(data: st.DataObject, sites: int) -> None:
+    clip = data.draw(st.sampled_from([0.5, 8.0, 64.0]))
+    codec = FixedPoint(sites, clip, largest_scale_bits(sites, clip), 64)
+    size = data.draw(st.integers(1, 10))
+    total = np.zeros(size + 6, np.uint32)
+    exact = np.zeros(size)
+    for _ in range(sites):
+        drawn = data.draw(arrays(np.float32, size, elements=st.floats(-1e3, 1e3, width=32)))
+        update = clip_norm(drawn, clip)
+        tail = Tail(64, 15.0, 64, 64.0, 63.5, 0.0)
+        add_into(total, codec.encode(update, tail))
+        exact += np.rint(update.astype(np.float64) * 2.0**codec.bits)
+    assert np.array_equal(total[:size].view(np.int32), exact.astype(np.int64))
+    opened = codec.decode_tail(total[size:])
+    assert (opened.weight, opened.scored) == (64 * sites, 64 * sites)
+    assert opened.dice_wt == 63.5 * sites
+
+
+@given(st.integers(2, 100), st.floats(0.01, 1e5))
+def test_the_scale_of_the_charter_always_fits_and_one_more_bit_does_not(sites: int, clip: float) -> None:
+    bits = largest_scale_bits(sites, clip)
+    if 2.0**bits * clip * sites < 2**30:
+        FixedPoint(sites, clip, bits, 1)
+    if bits < 30:
+        with pytest.raises(ValueError, match="ring"):
+            FixedPoint(sites, clip, bits + 1, 1)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e9])
+def test_the_encoder_refuses_what_the_proof_does_not_cover(bad: float) -> None:
+    codec = FixedPoint(4, 64.0, 20, 64)
+    with pytest.raises(ValueError, match="coordinate"):
+        codec.encode(np.array([bad], np.float32), Tail(1, 0.0, 0, 0.0, 0.0, 0.0))
+    with pytest.raises(ValueError, match="weight"):
+        codec.encode_tail(Tail(65, 0.0, 0, 0.0, 0.0, 0.0))
+    with pytest.raises(ValueError, match="Dice"):
+        codec.encode_tail(Tail(1, 0.0, 2, 2.5, 0.0, 0.0))
+
+
+def test_threshold_and_colluding_bound_follow_the_design() -> None:
+    assert [(n, colluding_bound(n), threshold(n)) for n in (3, 4, 7, 10, 100)] == [
+        (3, 1, 3),
+        (4, 1, 3),
+        (7, 2, 5),
+        (10, 3, 7),
+        (100, 33, 67),
+    ]
+
+
+@pytest.mark.parametrize("sites", range(3, 101))
+def test_no_two_kinds_of_share_can_be_collected(sites: int) -> None:
+    assert 2 * threshold(sites) > sites + colluding_bound(sites)
+
+
+def test_averaging_is_the_weighted_mean() -> None:
+    model = np.zeros(3, np.float32)
+    updates = [np.array([1, 2, 3], np.float32), np.array([3, 2, 1], np.float32)]
+    weights, cap = [10, 30], 64
+    summed = sum(np.float32(averaging.site_share(w, cap)) * u for w, u in zip(weights, updates, strict=True))
+    stepped = averaging.step(model, np.asarray(summed, np.float32), sum(weights), cap, 1.0)
+    assert np.allclose(stepped, (10 * updates[0] + 30 * updates[1]) / 40)
+    assert averaging.step(model, stepped, 0, cap, 1.0) is model
+
+
+def test_signatures_bind_label_message_and_key() -> None:
+    key, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    signature = sign(key, "reply", b"message")
+    assert verify(public_hex(key), "reply", b"message", signature)
+    assert not verify(public_hex(key), "model", b"message", signature)
+    assert not verify(public_hex(key), "reply", b"massage", signature)
+    assert not verify(public_hex(other), "reply", b"message", signature)
+    assert not verify("zz", "reply", b"message", signature)
+    assert not verify(public_hex(key), "reply", b"message", "not hex")
