@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from consilium.cli import study
+from consilium.cli import demo, serve, study
 
 app = typer.Typer(
     name="consilium",
@@ -12,4 +12,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+demo.register(app)
+serve.register(app)
 app.add_typer(study.app, name="study", help="Create, launch, watch and stop studies.")
