@@ -28,7 +28,7 @@ def demo(
         int | None, typer.Option(help="Rounds (default: 8 on phantoms, 5 on real scans).", min=1)
     ] = None,
     cases: Annotated[int, typer.Option(help="Phantom cases a hospital.", min=1)] = 12,
-    size: Annotated[int, typer.Option(help="Phantom side and patch, voxels, a multiple of 8.", min=16)] = 48,
+    size: Annotated[int, typer.Option(help="Phantom side, voxels, a multiple of 8.", min=32)] = 48,
     seed: Annotated[int, typer.Option(help="Seed of phantoms, model and training.", min=0)] = 0,
     port: Annotated[int, typer.Option(help="The portal's port.")] = 8501,
     headless: Annotated[

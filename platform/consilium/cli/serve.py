@@ -48,7 +48,7 @@ def api(
         log_level="info",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=2,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,13 +17,14 @@ WATCH_SECONDS = 1.0
 SHORTEST = 6
 
 
+@dataclass(frozen=True)
 class Connection:
-    """How to reach the API: filled from the options before the command."""
+    """How to reach the API: the options before the command."""
 
-    api: str | None = None
-    token_file: Path | None = None
-    ca: Path | None = None
-    home: Path | None = None
+    api: str | None
+    token_file: Path | None
+    ca: Path | None
+    home: Path | None
 
 
 @app.callback()
@@ -34,9 +36,7 @@ def study(
     home: Annotated[Path | None, typer.Option(help="The platform's home; else $CONSILIUM_HOME.")] = None,
 ) -> None:
     """Create, launch, watch and stop studies. Ids may be cut to 6 characters or more."""
-    connection = Connection()
-    connection.api, connection.token_file, connection.ca, connection.home = api, token_file, ca, home
-    context.obj = connection
+    context.obj = Connection(api, token_file, ca, home)
 
 
 @app.command()
@@ -206,10 +206,12 @@ def _client(context: typer.Context) -> ApiClient:
     token_file = connection.token_file or home.token
     if not token_file.is_file():
         raise InputError(
-            f"token {token_file} does not exist: name it with --token-file, or the home of the API with --home"
+            f"token {token_file} does not exist: name it with --token-file, or its home with --home"
         )
     ca = connection.ca or (home.tls / "ca.pem" if (home.tls / "ca.pem").is_file() else None)
-    return ApiClient(connection.api or DEFAULT_URL, token_file.read_text().strip(), ca)
+    client = ApiClient(connection.api or DEFAULT_URL, token_file.read_text().strip(), ca)
+    context.call_on_close(client.close)
+    return client
 
 
 def _resolve(client: ApiClient, short: str) -> tuple[str, str]:

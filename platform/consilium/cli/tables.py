@@ -53,12 +53,16 @@ def study_page(detail: StudyDetail) -> Group:
 
 
 def run_page(detail: RunDetail) -> Group:
-    """A run: progress, its rows, who is missing and why, and the round that is open."""
+    """A run: progress, its rows, who is missing and why (the last closed round), and the open round."""
     run = detail.run
     head = Text.assemble(f"{detail.title}  {run.run}  ", _status(run))
     head.append(f"  round {run.rounds_done} of {run.rounds_planned}")
     bar = ProgressBar(total=run.rounds_planned, completed=run.rounds_done, width=60)
-    parts: list[RenderableType] = [head, bar, rounds_table(detail.rows)]
+    parts: list[RenderableType] = [head, bar, Text(""), rounds_table(detail.rows)]
+    closed = [row for row in detail.rows if row.participants]
+    if closed and closed[-1].missing:
+        reasons = missing_text(closed[-1].missing)
+        parts.append(Text(f"missing in round {closed[-1].round}: {reasons}", style="yellow"))
     if detail.live is not None:
         parts.append(Text(live_line(detail.live), style="cyan"))
     if run.error:
@@ -77,7 +81,7 @@ def rounds_table(rows: Sequence[RoundRow]) -> Table:
         dice = (row.dice.TC, row.dice.WT, row.dice.ET, row.dice.mean) if row.dice else (None,) * 4
         scores = [_number(value) for value in (*dice, row.worst_site_mean)]
         rest = (str(row.participants), f"{row.seconds:.0f}", f"{row.bytes_up / 1e6:.1f}")
-        table.add_row(str(row.round), *scores, *rest, missing_text(row.missing))
+        table.add_row(str(row.round), *scores, *rest, ", ".join(item.site for item in row.missing))
     return table
 
 

@@ -56,7 +56,7 @@ class Model(Document):
 class Training(Document):
     """How a hospital trains between two sums: the same number of local steps everywhere."""
 
-    spacing_mm: float = Field(default=1.0, gt=0.2, le=5.0, description="isotropic voxel size in mm")
+    spacing_mm: float = Field(default=1.0, gt=0.2, le=6.0, description="isotropic voxel size in mm")
     patch: tuple[Axis, Axis, Axis] = Field(default=(48, 48, 48), description="training patch in voxels")
     batch: int = Field(default=4, ge=1, le=64)
     steps: int = Field(default=20, ge=1, le=100_000, description="local optimiser steps a round")

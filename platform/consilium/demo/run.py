@@ -21,7 +21,7 @@ from consilium.contracts.home import Home
 from consilium.contracts.reports import RoundRow, RunReport
 from consilium.demo.consortium import Consortium, run_script
 from consilium.demo.hospitals import Hospital, phantom_hospitals, real_hospitals
-from consilium.demo.study import PHANTOM, REAL, demo_charter
+from consilium.demo.study import REAL, demo_charter, phantom_recipe
 from consilium.errors import InputError, ProcessFailed
 from consilium.flower.processes import check_installed
 from consilium.services.client import ApiClient
@@ -53,7 +53,7 @@ class Demo:
 
     def __init__(self, options: Options, console: Console) -> None:
         self.options, self.console = options, console
-        self.recipe = REAL if options.data else PHANTOM
+        self.recipe = REAL if options.data else phantom_recipe(options.size)
         self.home = Home(empty_home(options.home))
         self.hospitals = self._hospitals()
         cores = len(os.sched_getaffinity(0))
@@ -118,9 +118,8 @@ class Demo:
         )
         roster = {h.site: (h.title, self.consortium.bundles[h.site]["identity"]) for h in self.hospitals}
         content = initial.read_bytes()
-        patch = self.options.size if self.options.data is None else self.recipe.patch
         rounds = self.options.rounds or self.recipe.rounds
-        charter = demo_charter(self.recipe, content, roster, rounds, self.options.seed, patch)
+        charter = demo_charter(self.recipe, content, roster, rounds, self.options.seed)
         write_atomic(self.home.charters / f"{charter.id}.json", charter.canonical())
         client.create_study(charter)
         client.upload_initial(charter.id, content)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from consilium.contracts.charter import Charter, colluding_bound, largest_scale_bits, threshold
+from consilium.errors import InputError
 from consilium.learning.parameters import unpack_model
 from consilium.store.files import sha256_hex
 
@@ -23,21 +24,29 @@ class Recipe:
     steps: int
     patch: int
     batch: int
+    spacing_mm: float
     learning_rate: float
     deadline_seconds: float
 
 
-PHANTOM = Recipe("Brain tumour segmentation on digital phantoms", 8, 20, 48, 4, 2e-3, 300.0)
-REAL = Recipe("Brain tumour segmentation on BraTS cases", 5, 20, 96, 2, 2e-3, 900.0)
+REAL = Recipe("Brain tumour segmentation on BraTS cases", 5, 20, 96, 2, 1.0, 2e-3, 900.0)
+FIELD_OF_VIEW_MM = 192.0
+
+
+def phantom_recipe(size: int) -> Recipe:
+    """The recipe for phantoms of `size` voxels a side, which always span 192 mm: whole brains as patches.
+
+    Raises:
+        InputError: `size` is not a multiple of 8 from 32 to 128.
+    """
+    if size % 8 or not 32 <= size <= 128:
+        raise InputError(f"--size {size}: must be a multiple of 8 from 32 to 128 voxels")
+    spacing = FIELD_OF_VIEW_MM / size
+    return Recipe("Brain tumour segmentation on digital phantoms", 8, 20, size, 4, spacing, 2e-3, 300.0)
 
 
 def demo_charter(
-    recipe: Recipe,
-    initial: bytes,
-    hospitals: Mapping[str, tuple[str, str]],
-    rounds: int,
-    seed: int,
-    patch: int,
+    recipe: Recipe, initial: bytes, hospitals: Mapping[str, tuple[str, str]], rounds: int, seed: int
 ) -> Charter:
     """The charter of a demo; `hospitals` maps a site to (title, identity key), `initial` is a model file."""
     model, n = unpack_model(initial), len(hospitals)
@@ -54,7 +63,8 @@ def demo_charter(
             "initial": sha256_hex(initial),
         },
         "training": {
-            "patch": [patch] * 3,
+            "spacing_mm": recipe.spacing_mm,
+            "patch": [recipe.patch] * 3,
             "batch": recipe.batch,
             "steps": recipe.steps,
             "learning_rate": recipe.learning_rate,

@@ -1,7 +1,7 @@
 """Launches runs, follows them, stops them. A dead run never stays RUNNING.
 
 A run is a sequence of launches, each one Flower run. The database says what should be, Flower says what
-is; `tick` compares the two. Only `RunFinished` finishes a run; whatever else ends a launch fails it, with
+is; `look` compares the two. Only `RunFinished` finishes a run; whatever else ends a launch fails it, with
 a sentence, and `resume` starts the next launch from the run's checkpoints.
 """
 
@@ -12,6 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, Protocol
 
 from sqlmodel import Session
@@ -65,7 +66,7 @@ class Launcher:
         self._turn = threading.Lock()
 
     def launch(self, study_id: str) -> str:
-        """Create a run of the study and its first launch, which the next tick starts; returns its id.
+        """Create a run of the study and its first launch, which the next look starts; returns its id.
 
         Raises:
             NotFound: no such study.
@@ -122,13 +123,15 @@ class Launcher:
                 self._catch_up(run_id)
             self._end(run_id, launch.number, RunStatus.STOPPED, None)
 
-    def tick(self) -> None:
-        """Look at every launch that waits or runs, once: start it, leave it, or end it."""
+    def live(self) -> list[tuple[str, int]]:
+        """(run, number) of every launch that waits or runs."""
         with self.database.read() as session:
-            live = [(launch.run, launch.number) for launch in live_launches(session)]
-        for run_id, number in live:
-            with self._turn:
-                self._look(run_id, number)
+            return [(launch.run, launch.number) for launch in live_launches(session)]
+
+    def look(self, run_id: str, number: int) -> None:
+        """Look at one launch: start it, leave it, or end it. One at a time."""
+        with self._turn:
+            self._look(run_id, number)
 
     def _look(self, run_id: str, number: int) -> None:
         with self.database.read() as session:
@@ -210,7 +213,7 @@ class Launcher:
 
 
 class Follower:
-    """A background thread that ticks a launcher until stopped."""
+    """A background thread that looks at every live launch, again and again, until stopped."""
 
     def __init__(self, launcher: Launcher, seconds: float) -> None:
         self.launcher, self.seconds = launcher, seconds
@@ -218,11 +221,11 @@ class Follower:
         self._thread = threading.Thread(target=self._work, name="launcher", daemon=True)
 
     def start(self) -> None:
-        """Start ticking; launches of an earlier process are picked up by the first tick."""
+        """Start looking; launches of an earlier process are picked up at once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop after the present tick, waiting a moment for it. Runs go on; the next process follows them."""
+        """Stop after the present look, waiting a moment for it. The next process follows the runs."""
         self._over.set()
         self._thread.join(timeout=5.0)
 
@@ -230,8 +233,15 @@ class Follower:
         pause = 0.0
         while not self._over.wait(pause):
             begun = time.monotonic()
-            try:
-                self.launcher.tick()
-            except Exception:  # the thread's entry point: one bad tick must not end the following
-                log.exception("launcher: a look at the runs failed; trying again")
+            self._guarded(self._look_at_all)
             pause = max(self.seconds, 4 * (time.monotonic() - begun))  # `flwr list` costs a core-second
+
+    def _look_at_all(self) -> None:
+        for run, number in self.launcher.live():
+            self._guarded(partial(self.launcher.look, run, number))
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception:  # the thread's entry point: one bad look must not end or starve the others
+            log.exception("a look at the runs failed; it will be tried again")

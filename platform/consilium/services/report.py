@@ -16,8 +16,10 @@ from consilium.contracts.reports import (
     RoundClosed,
     RoundOpened,
     RoundRow,
+    RunFailed,
     RunFinished,
     RunReport,
+    RunStarted,
     SiteAnswered,
 )
 from consilium.vocabulary import RunStatus
@@ -58,7 +60,7 @@ def live_round(events: Sequence[NumberedEvent]) -> LiveRound | None:
         elif isinstance(event, SiteAnswered) and live is not None:
             if (event.round, event.attempt) == (live.opened.round, live.opened.attempt):
                 live = live.model_copy(update={"answered": (*live.answered, event)})
-        elif isinstance(event, RoundClosed | RunFinished):
+        elif isinstance(event, RoundClosed | RunFinished | RunFailed | RunStarted):
             live = None
     return live
 

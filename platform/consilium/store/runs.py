@@ -47,9 +47,11 @@ def known_events(session: Session, run: str, numbers: Iterable[int]) -> dict[int
 
 
 def open_round_events(session: Session, run: str) -> list[NumberedEvent]:
-    """Events from the latest `round_opened` on, in order; empty if no round was ever opened."""
-    opened = select(func.max(EventRecord.number)).where(
-        EventRecord.run == run, EventRecord.kind == "round_opened"
+    """Events from the latest `round_opened` of the present launch on, in order; empty before the first."""
+    opened = (
+        select(func.max(EventRecord.number))
+        .where(EventRecord.run == run, EventRecord.kind == "round_opened")
+        .where(col(EventRecord.received_at) >= launches_of(session, run)[-1].created_at)
     )
     query = select(EventRecord).where(
         EventRecord.run == run, col(EventRecord.number) >= opened.scalar_subquery()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from consilium_site.cli import agent, inbox
+from consilium_site.cli import agent, data, inbox, model
 
 app = typer.Typer(
     name="consilium-site",
@@ -14,3 +14,5 @@ app = typer.Typer(
 )
 agent.register(app)
 inbox.register(app)
+data.register(app)
+model.register(app)

@@ -1,0 +1,55 @@
+"""`consilium-site new-model` and `consilium-site predict`: model files in and out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command("new-model")(new_model)
+    app.command()(predict)
+
+
+def new_model(
+    out: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+    model: Annotated[str, typer.Option(help="A name from the registry: unet, segresnet.")] = "unet",
+    arguments: Annotated[str, typer.Option(help="The network's arguments as a JSON object.")] = "{}",
+    seed: Annotated[int, typer.Option(help="Seed of the initial parameters.", min=0)] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Draw initial parameters for a study; its charter fixes them by this file's hash."""
+    import json as codec
+
+    from consilium.errors import InputError
+    from consilium.learning import networks
+    from consilium.learning.parameters import write_model
+
+    try:
+        drawn = networks.new_model(model, codec.loads(arguments), seed)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    digest = write_model(out, drawn)
+    if json:
+        typer.echo(codec.dumps({"model": model, "parameters": drawn.parameters.size, "sha256": digest}))
+    else:
+        typer.echo(f"{out}: {model}, {drawn.parameters.size:,} parameters, SHA-256 {digest}")
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model file.")],
+    case: Annotated[Path, typer.Argument(help="A BraTS-named case folder; no label map needed.")],
+    out: Annotated[Path, typer.Argument(help="The NIfTI label map to write.")],
+) -> None:
+    """Outline the tumour of one case, on the case's own grid. Research use only, not for diagnosis."""
+    from rich.console import Console
+
+    from consilium_site.predict import predict_case
+
+    with Console(stderr=True).status("outlining the tumour"):
+        volumes = predict_case(model, case, out)
+    typer.echo(f"{out}: " + ", ".join(f"{name} {value:.1f} ml" for name, value in volumes.items()))

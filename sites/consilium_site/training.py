@@ -1,0 +1,151 @@
+"""The MONAI workbench: a site's cases, the charter's network, and its local steps."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.losses import DiceCELoss
+
+from consilium.contracts.charter import Charter
+from consilium.errors import Refused
+from consilium.learning import networks
+from consilium.vocabulary import Reason
+from consilium_site import evaluation
+from consilium_site.imaging.brats import CaseFiles
+from consilium_site.imaging.catalogue import scan, split
+from consilium_site.imaging.recipe import Prepared, prepare
+from consilium_site.patches import Patches
+from consilium_site.workbench import Cohort, Precision, Progress, Scored, Trained, Vector
+
+MOMENTUM = 0.9
+GRADIENT_NORM = 12.0
+
+
+class MonaiWorkbench:
+    """Implements `workbench.Workbench` with MONAI on CPU or CUDA.
+
+    `threads` bounds the CPU threads of training (None: torch's default). The optimiser starts anew each
+    round on purpose: its moments belong to a model that the sum has replaced. Cases stay in memory.
+    """
+
+    def __init__(self, charter: Charter, data: Path, cache: Path, threads: int | None = None) -> None:
+        if threads is not None:
+            torch.set_num_threads(max(1, threads))
+        self.charter, self.data, self.cache = charter, data, cache
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = networks.build(charter.model.name, charter.model.arguments).to(self.device)
+        self.loss = DiceCELoss(sigmoid=True, squared_pred=True, smooth_nr=1e-5, smooth_dr=1e-5)
+        self.precision: Precision | None = "cuda" if self.device.type == "cuda" else None
+        self.cohort: Cohort | None = None
+
+    def prepare(self, progress: Progress | None = None) -> Cohort:
+        """Catalogue, check, prepare and cache once. Raises `Refused(TOO_FEW_CASES)` as the charter asks."""
+        if self.cohort is not None:
+            return self.cohort
+        ready: dict[str, Prepared] = {}
+
+        def take(files: CaseFiles) -> None:
+            ready[files.name] = prepare(files, self.charter.training.spacing_mm, self.cache)
+
+        found = scan(self.data, check=take, progress=progress)
+        parts = split(found.usable)
+        patients = {case.patient for case in parts.train}
+        if len(found.usable) < self.charter.data.minimum_cases:
+            raise Refused(Reason.TOO_FEW_CASES)
+        if not patients or len(patients) < self.charter.release.minimum_cohort:
+            raise Refused(Reason.TOO_FEW_CASES)
+        training = self.charter.training
+        self.patches = Patches(
+            [ready[case.name] for case in parts.train], training.patch, training.foreground
+        )
+        self.held_out = [ready[case.name] for case in parts.test]
+        tested = {case.patient for case in parts.test}
+        self.cohort = Cohort(len(patients), len(tested), found.counts())
+        return self.cohort
+
+    def score(self, parameters: Vector, until: float) -> Scored:
+        """Dice sums over held-out patients, on whole volumes."""
+        self.prepare()
+        networks.load(self.network, parameters)
+        return evaluation.score_cases(self.network, self.held_out, self.device, self._autocast(), until)
+
+    def train(self, parameters: Vector, round_number: int, until: float) -> Trained:
+        """The charter's local steps; patches are drawn from a generator seeded by charter and round."""
+        cohort = self.prepare()
+        networks.load(self.network, parameters)
+        optimiser = self._optimiser()
+        rng = np.random.default_rng((self.charter.training.seed, round_number))
+        losses = []
+        self.network.train()
+        for _ in range(self.charter.training.steps):
+            if time.monotonic() > until:
+                raise Refused(Reason.TOO_SLOW)
+            losses.append(self._step(optimiser, rng))
+        update = networks.flatten(self.network) - parameters
+        loss = float(np.mean(losses))
+        if not (np.isfinite(update).all() and math.isfinite(loss)):
+            raise Refused(Reason.BAD_UPDATE)
+        return Trained(update, cohort.train, loss, self.precision or "fp32")
+
+    def _step(self, optimiser: torch.optim.Optimizer, rng: np.random.Generator) -> float:
+        images, masks = self.patches.batch(rng, self.charter.training.batch)
+        inputs = torch.from_numpy(images).to(self.device)  # (B, C, I, J, K)
+        targets = torch.from_numpy(masks).to(self.device)  # (B, 3, I, J, K)
+        autocast = self._autocast()
+        self.network.train()
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
+            logits = self.network(inputs)
+        loss: torch.Tensor = self.loss(logits.float(), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
+        optimiser.step()
+        return float(loss.detach())
+
+    def _optimiser(self) -> torch.optim.Optimizer:
+        training = self.charter.training
+        if training.optimiser == "sgd":
+            return torch.optim.SGD(
+                self.network.parameters(), lr=training.learning_rate, momentum=MOMENTUM, nesterov=True
+            )
+        return torch.optim.Adam(self.network.parameters(), lr=training.learning_rate)
+
+    def _autocast(self) -> bool:
+        """bf16 on CUDA, and on a CPU where a two-step trial says that it is faster; decided once."""
+        if self.precision is None:
+            self.precision = "bf16" if _bf16_is_faster(self.network, self._trial_input()) else "fp32"
+        return self.precision in ("bf16", "cuda")
+
+    def _trial_input(self) -> torch.Tensor:
+        training = self.charter.training
+        return torch.zeros(training.batch, networks.CHANNELS_IN, *training.patch)
+
+
+def _bf16_is_faster(network: torch.nn.Module, inputs: torch.Tensor) -> bool:
+    """Two forward-backward passes each way after a warm-up; True only if the processor has bf16 and wins."""
+    if not _has_bf16():
+        return False
+    return _trial(network, inputs, bf16=True) < 0.9 * _trial(network, inputs, bf16=False)
+
+
+def _has_bf16() -> bool:
+    check: Any = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    amx: Any = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool((check and check()) or (amx and amx()))
+
+
+def _trial(network: torch.nn.Module, inputs: torch.Tensor, *, bf16: bool) -> float:
+    seconds = []
+    for _ in range(3):
+        start = time.monotonic()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = network(inputs)
+        logits.float().mean().backward()
+        network.zero_grad(set_to_none=True)
+        seconds.append(time.monotonic() - start)
+    return min(seconds[1:])
