@@ -83,7 +83,7 @@ def _unet(arguments: Mapping[str, Any]) -> nn.Module:
         channels=channels,
         strides=(2,) * (len(channels) - 1),
         num_res_units=arguments["residual_units"],
-        norm=_norm(arguments["norm"], min(channels)),
+        norm=_norm(arguments["norm"], 1),
     )
     return _with_prior(network)
 
@@ -97,21 +97,21 @@ def _segresnet(arguments: Mapping[str, Any]) -> nn.Module:
         in_channels=CHANNELS_IN,
         out_channels=REGIONS,
         init_filters=filters,
-        norm=_norm(arguments["norm"], filters),
+        norm=_norm(arguments["norm"], 8 if filters % 8 == 0 else 1),
     )
     return _with_prior(network)
 
 
-def _norm(name: str, channels: int) -> tuple[str, dict[str, Any]]:
-    """Group or instance norm: neither keeps running statistics, so nothing but parameters travels."""
-    if name == "instance":
-        return ("INSTANCE", {"affine": False})
-    groups = next(groups for groups in (8, 4, 2, 1) if channels % groups == 0)
-    return ("GROUP", {"num_groups": groups})
+def _norm(name: str, groups: int) -> tuple[str, dict[str, Any]]:
+    """Group or instance norm: neither keeps running statistics, so nothing but parameters travels.
+
+    MONAI's UNet normalises its three output channels too, so its group norm has one group.
+    """
+    return ("INSTANCE", {"affine": False}) if name == "instance" else ("GROUP", {"num_groups": groups})
 
 
 def _with_prior(network: nn.Module) -> nn.Module:
-    """Set the last convolution's bias so that the untrained output is `PRIOR` in every voxel's mean."""
+    """Set the last convolution's bias so that the mean logit of the untrained network is that of `PRIOR`."""
     last = [module for module in network.modules() if isinstance(module, nn.Conv3d | nn.ConvTranspose3d)][-1]
     if last.bias is not None:
         nn.init.constant_(last.bias, float(np.log(PRIOR / (1 - PRIOR))))
