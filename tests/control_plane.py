@@ -26,9 +26,9 @@ from consilium.contracts.reports import (
     SiteAnswered,
 )
 from consilium.errors import ProcessFailed
+from consilium.files import sha256_hex, write_atomic
 from consilium.privacy.signatures import public_hex, sign
 from consilium.store.database import sqlite_url
-from consilium.store.files import sha256_hex, write_atomic
 from consilium.vocabulary import Stage
 from support import toy_charter, toy_model
 

@@ -13,9 +13,9 @@ from consilium.contracts.charter import Charter, colluding_bound, largest_scale_
 from consilium.contracts.envelope import Envelope, unpack
 from consilium.contracts.messages import SignedDecision, SiteDecision
 from consilium.contracts.reports import Event
+from consilium.files import sha256_hex
 from consilium.learning.parameters import ModelFile
 from consilium.privacy.signatures import public_hex, sign
-from consilium.store.files import sha256_hex
 from consilium_aggregator.ports import Answer, Tag
 from consilium_aggregator.run import Run
 from consilium_site.home import SiteHome

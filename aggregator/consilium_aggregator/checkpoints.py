@@ -18,7 +18,7 @@ from consilium.contracts.base import Document, Sha256, SiteName
 from consilium.contracts.envelope import Envelope, unpack
 from consilium.contracts.messages import ModelSignature
 from consilium.errors import InputError
-from consilium.store.files import sha256_hex, write_atomic
+from consilium.files import sha256_hex, write_atomic
 
 KEEP = 3
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from consilium.contracts.charter import Charter
 from consilium.contracts.messages import ModelClaim, RelayNotice, Reply, SignedReply
 from consilium.errors import InputError
+from consilium.files import sha256_hex
 from consilium.learning import aggregator as machine
 from consilium.privacy.signatures import verify
-from consilium.store.files import sha256_hex
 from consilium.vocabulary import Reason
 from consilium_aggregator.ports import Answer
 

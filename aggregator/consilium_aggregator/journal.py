@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from consilium.contracts.reports import Event, NumberedEvent
 from consilium.errors import ConsiliumError
+from consilium.files import write_atomic
 
 Post = Callable[[list[NumberedEvent]], None]
 RETRY_SECONDS = 5.0
@@ -28,12 +30,14 @@ class FileJournal:
         self.quiet_until = 0.0
 
     def tell(self, event: Event) -> None:
-        """Number, stamp and append one event (fsynced with the next checkpoint at the latest)."""
+        """Number, stamp and append one event, and fsync it: no number is ever used for other content."""
         at = datetime.datetime.now(datetime.UTC).isoformat()
         numbered = NumberedEvent(number=self.next_number, at=at, event=event)
         self.next_number += 1
         with self.path.open("a", encoding="utf-8") as file:
             file.write(numbered.model_dump_json() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         self.pending.append(numbered)
 
     def deliver(self) -> None:
@@ -58,7 +62,11 @@ class FileJournal:
 
 
 def _read(path: Path) -> list[NumberedEvent]:
+    """The events on disk; a last line that a crash left half-written is cut off."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [NumberedEvent.model_validate_json(line, strict=False) for line in lines if line.endswith("}")]
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        write_atomic(path, whole)
+    return [NumberedEvent.model_validate_json(line, strict=False) for line in whole.splitlines()]

@@ -14,11 +14,11 @@ from consilium.contracts.charter import TAIL, Charter
 from consilium.contracts.envelope import Envelope
 from consilium.contracts.messages import ModelSignature, Order
 from consilium.contracts.reports import RoundOpened, RunFailed, RunFinished, RunStarted, SiteAnswered
+from consilium.files import sha256_hex, write_atomic
 from consilium.learning import aggregator as machine
 from consilium.learning import averaging
 from consilium.learning.parameters import unpack_model
 from consilium.privacy.fixed_point import FixedPoint, add_into
-from consilium.store.files import sha256_hex, write_atomic
 from consilium.vocabulary import text_of
 from consilium_aggregator import reporting
 from consilium_aggregator.checkpoints import Checkpoint, Checkpoints, ClosedRound

@@ -19,12 +19,12 @@ from consilium.contracts.charter import Charter
 from consilium.contracts.envelope import Envelope, unpack
 from consilium.contracts.messages import ModelClaim, Order, Reply, Scores, SignedReply, SiteReport
 from consilium.errors import ConsiliumError, InputError, Refused
+from consilium.files import sha256_hex, write_atomic
 from consilium.learning import averaging
 from consilium.learning import site as machine
 from consilium.privacy.clipping import clip_norm
 from consilium.privacy.fixed_point import Tail
 from consilium.privacy.signatures import public_hex, sign
-from consilium.store.files import sha256_hex, write_atomic
 from consilium.vocabulary import Reason, Stage
 from consilium_site import models
 from consilium_site.home import SiteHome

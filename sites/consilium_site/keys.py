@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from consilium.errors import Conflict, InputError
+from consilium.files import sha256_hex, write_atomic, write_secret
 from consilium.privacy.signatures import public_hex
-from consilium.store.files import sha256_hex, write_atomic, write_secret
 from consilium_site.home import SiteHome
 
 

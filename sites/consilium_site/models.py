@@ -15,11 +15,11 @@ from consilium.contracts.charter import TAIL, Charter
 from consilium.contracts.envelope import Envelope, unpack
 from consilium.contracts.messages import ModelClaim, Order
 from consilium.errors import InputError, Refused
+from consilium.files import sha256_hex, write_atomic
 from consilium.learning import averaging
 from consilium.learning.parameters import unpack_model
 from consilium.privacy.fixed_point import FixedPoint
 from consilium.privacy.signatures import verify
-from consilium.store.files import sha256_hex, write_atomic
 from consilium.vocabulary import Reason
 
 Vector = NDArray[np.float32]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from consilium.contracts.messages import SignedDecision, SignedHeartbeat
-from consilium.errors import ConsiliumError
+from consilium.errors import Conflict, ConsiliumError, NotFound
 from consilium.services.client import ApiClient
 from consilium_site.socket_client import VaultClient
 
@@ -154,12 +154,19 @@ class Courier:
         for item in self.vault.get("/decisions"):
             signed = SignedDecision.model_validate(item, strict=False)
             if signed.signature not in self.delivered:
-                self.api.decide(signed)
-                self.delivered.add(signed.signature)
+                self._deliver(signed)
         for charter in answer.charters:
             if charter not in self.known:
                 self.vault.post("/charters", self.api.charter(charter))
                 self.known.add(charter)
+
+    def _deliver(self, signed: SignedDecision) -> None:
+        """One decision; one that the platform will never take (it holds a later word) is not sent again."""
+        try:
+            self.api.decide(signed)
+        except (Conflict, NotFound) as error:
+            log.warning("decision on %s: %s", signed.decision.charter[:12], error)
+        self.delivered.add(signed.signature)
 
 
 def run(runtime: RuntimeApi, vault: Path, api: ApiClient | None, *, stock: bool) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import SITES, toy_charter, toy_model
 
 from consilium.contracts.api import RunDetail
 from consilium.contracts.charter import Charter
@@ -21,6 +20,7 @@ from consilium.demo.consortium import Consortium
 from consilium.demo.hospitals import Hospital
 from consilium.services.client import ApiClient
 from consilium.services.supervision import wait_until
+from support import SITES, toy_charter, toy_model
 
 SIZE = 20_000
 FINAL = ("finished", "failed", "stopped")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support import SITES
 
 from consilium.learning.parameters import read_model
 from consilium.vocabulary import Reason, RunStatus
+from support import SITES
 
 if TYPE_CHECKING:
     from conftest import Deployed

@@ -102,7 +102,9 @@ def _trust(url: str, ca: Path | None) -> ssl.SSLContext | bool:
     if not url.startswith("https://"):
         return True
     if ca is None or not ca.is_file():
-        raise InputError(f"the consortium's CA {ca} does not exist: start `consilium api` with the same --home")
+        raise InputError(
+            f"the consortium's CA {ca} does not exist: start `consilium api` with the same --home"
+        )
     return ssl.create_default_context(cafile=str(ca))
 
 

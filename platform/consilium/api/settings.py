@@ -7,8 +7,8 @@ import secrets
 from dataclasses import dataclass
 
 from consilium.contracts.home import Home
+from consilium.files import write_secret
 from consilium.store.database import sqlite_url
-from consilium.store.files import write_secret
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from consilium.contracts.base import Sha256
 from consilium.contracts.charter import Charter, read_charter
 from consilium.contracts.messages import SignedDecision
 from consilium.errors import Conflict, InputError, Refused
+from consilium.files import write_atomic
 from consilium.privacy.signatures import verify
 from consilium.services.models import Incoming, largest_model
-from consilium.store.files import write_atomic
 from consilium.store.runs import get_run
 from consilium.store.studies import (
     all_studies,

@@ -31,14 +31,17 @@ class Hospital:
 
 
 def phantom_hospitals(count: int, home: Path) -> list[Hospital]:
-    """`count` hospitals whose data folders are still to be filled by `consilium-site phantom`.
+    """`count` hospitals with empty data folders, to be filled by `consilium-site phantom`.
 
     Raises:
         InputError: fewer than 2 or more than there are names.
     """
     if not 2 <= count <= len(NAMES):
         raise InputError(f"--hospitals {count}: the demo can run 2 to {len(NAMES)} hospitals")
-    return [Hospital(site, title, home / "sites" / site / "data") for site, title in NAMES[:count]]
+    hospitals = [Hospital(site, title, home / "sites" / site / "data") for site, title in NAMES[:count]]
+    for hospital in hospitals:
+        hospital.data.mkdir(parents=True)
+    return hospitals
 
 
 def real_hospitals(data: Path, count: int, home: Path) -> list[Hospital]:

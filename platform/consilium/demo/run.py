@@ -23,10 +23,10 @@ from consilium.demo.consortium import Consortium, run_script
 from consilium.demo.hospitals import Hospital, phantom_hospitals, real_hospitals
 from consilium.demo.study import REAL, demo_charter, phantom_recipe
 from consilium.errors import InputError, ProcessFailed
+from consilium.files import write_atomic
 from consilium.flower.processes import check_installed
 from consilium.services.client import ApiClient
 from consilium.services.supervision import wait_until
-from consilium.store.files import write_atomic
 from consilium.vocabulary import Decision, RunStatus, text_of
 
 FINAL = (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.STOPPED)

@@ -8,8 +8,8 @@ from typing import Any
 
 from consilium.contracts.charter import Charter, colluding_bound, largest_scale_bits, threshold
 from consilium.errors import InputError
+from consilium.files import sha256_hex
 from consilium.learning.parameters import unpack_model
-from consilium.store.files import sha256_hex
 
 CLIP = 64.0
 WEIGHT_CAP = 256

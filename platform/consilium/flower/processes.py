@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from consilium.errors import InputError, ProcessFailed
-from consilium.store.files import write_atomic
+from consilium.files import write_atomic
 
 CONNECTION = "consilium"
 BIN = Path(sys.executable).parent
@@ -112,7 +112,8 @@ def flwr_json(flower_home: Path, *arguments: str, seconds: float = 60.0) -> dict
     except ValueError:
         answer = None
     if not isinstance(answer, dict) or answer.get("success") is False:
-        text = (done.stderr or done.stdout).strip()[-400:]
+        told = answer.get("error-message") if isinstance(answer, dict) else None
+        text = str(told or done.stderr or done.stdout).strip()[-400:]
         raise ProcessFailed(f"flwr {arguments[0]} failed (exit code {done.returncode}): {text}")
     return answer
 

@@ -10,8 +10,8 @@ from typing import Literal
 
 from consilium.contracts.charter import Charter
 from consilium.errors import ProcessFailed
+from consilium.files import write_atomic
 from consilium.flower.processes import CONNECTION, flwr_json
-from consilium.store.files import write_atomic
 
 FlowerStatus = Literal["pending", "running", "completed", "failed", "stopped", "unknown"]
 
@@ -23,6 +23,7 @@ build-backend = "hatchling.build"
 [project]
 name = "consilium-run"
 version = "1.0.0"
+description = "Settings and charter of a Consilium run"
 license = {{ text = "Apache-2.0" }}
 dependencies = []
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from consilium.store.files import write_atomic, write_secret
+from consilium.files import write_atomic, write_secret
 
 DAYS = 825
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from consilium.contracts.charter import Charter
 from consilium.contracts.home import Home
 from consilium.contracts.reports import NumberedEvent
-from consilium.store.files import write_atomic, write_secret
+from consilium.files import write_atomic, write_secret
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from consilium.errors import CaseError
-from consilium.store.files import write_atomic
+from consilium.files import write_atomic
 from consilium.vocabulary import CaseProblem
 from consilium_site.imaging.brats import CaseFiles, regions
 from consilium_site.imaging.case import Case, read_case

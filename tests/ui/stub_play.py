@@ -1,0 +1,201 @@
+"""A run of four hospitals to look at, round by round; one hospital misses rounds, one skips cases."""
+
+from __future__ import annotations
+
+import datetime
+
+from consilium.contracts.api import (
+    DecisionView,
+    LiveRound,
+    RunDetail,
+    RunView,
+    SiteView,
+    StudyDetail,
+    StudyView,
+)
+from consilium.contracts.charter import Charter, Member, Model, Rounds, SecureAggregation
+from consilium.contracts.messages import Scores
+from consilium.contracts.reports import Dice, Missing, RoundOpened, RoundRow, SiteAnswered, SiteRow
+from consilium.vocabulary import CaseProblem, Decision, Reason, RunStatus, Stage
+
+RUN = "run-20260131-120000-a1"
+HOSPITALS = {
+    "berlin": "Charité Berlin",
+    "leiden": "Leiden University Medical Center",
+    "lyon": "Hospices Civils de Lyon",
+    "oslo": "Oslo University Hospital",
+}
+START = datetime.datetime(2026, 1, 31, 12, 0, 0, tzinfo=datetime.UTC)
+SECONDS = 24.0
+MB = 1_000_000
+
+
+def at(seconds: float) -> str:
+    """A moment of the play."""
+    return (START + datetime.timedelta(seconds=seconds)).isoformat()
+
+
+def charter(hospitals: dict[str, str], rounds: int) -> Charter:
+    """A charter with these hospitals."""
+    roster = tuple(
+        Member(site=site, hospital=name, identity=f"{index:064x}")
+        for index, (site, name) in enumerate(sorted(hospitals.items()), 1)
+    )
+    return Charter(
+        title="Glioma segmentation, four hospitals",
+        purpose="Show the page.",
+        model=Model(name="toy", arguments={"size": 8}, parameters=8, initial="0" * 64),
+        rounds=Rounds(count=rounds),
+        secure_aggregation=SecureAggregation(threshold=3, colluding=1, scale_bits=20),
+        roster=roster,
+    )
+
+
+def study(hospitals: dict[str, str] = HOSPITALS, rounds: int = 8, approved: int = 4) -> StudyView:
+    """The study, without runs."""
+    document = charter(hospitals, rounds)
+    return StudyView(
+        id=document.id,
+        title=document.title,
+        created_at=at(-600),
+        hospitals=len(hospitals),
+        approved=approved,
+        refused=0,
+    )
+
+
+def study_detail(hospitals: dict[str, str] = HOSPITALS, rounds: int = 8) -> StudyDetail:
+    """The study before anybody has decided but the first hospital."""
+    return StudyDetail(
+        study=study(hospitals, rounds, approved=1),
+        charter=charter(hospitals, rounds),
+        decisions=decisions(hospitals, approved=1),
+    )
+
+
+def decisions(hospitals: dict[str, str], approved: int) -> tuple[DecisionView, ...]:
+    """The first `approved` hospitals have said yes."""
+    return tuple(
+        DecisionView(
+            site=site,
+            hospital=name,
+            decision=Decision.APPROVED if index < approved else Decision.PENDING,
+            at=at(-300) if index < approved else None,
+        )
+        for index, (site, name) in enumerate(sorted(hospitals.items()))
+    )
+
+
+def row(number: int, hospitals: dict[str, str], shared: bool, scored: bool = True) -> RoundRow:
+    """Row `number`: Lyon is missing in rounds 3 and 4, Oslo's Dice lags, Leiden skips two cases."""
+    rise = 1 - 0.72**number
+    tc, wt, et = 0.04 + 0.62 * rise, 0.09 + 0.71 * rise, 0.02 + 0.55 * rise
+    mean = (tc + wt + et) / 3
+    away = [site for site in hospitals if site == "lyon" and number in (3, 4)]
+    there = tuple(site for site in sorted(hospitals) if site not in away)
+    worst = mean * 0.78
+    trained = number > 0
+    scores = dict(zip(sorted(hospitals), (1.1, 1.04, 0.97, 0.78), strict=False))
+    sites = tuple(_site_row(site, (tc, wt, et), scores.get(site, 0.9)) for site in there)
+    return RoundRow(
+        round=number,
+        dice=Dice(TC=tc, WT=wt, ET=et, mean=mean) if scored else None,
+        worst_site=there[-1] if scored and shared else None,
+        worst_site_mean=worst if scored else None,
+        scored=12 if scored else 0,
+        loss=1.35 * 0.8**number + 0.22 if trained else None,
+        participants=len(there) if trained else 0,
+        participant_sites=there if trained else (),
+        missing=tuple(
+            Missing(site=site, reason=Reason.OFFLINE if number == 3 else Reason.NO_ANSWER) for site in away
+        ),
+        skipped_cases=2 if trained else 0,
+        seconds=SECONDS + number % 3 if trained else 0.0,
+        bytes_up=len(there) * 5 * MB if trained else 0,
+        bytes_down=len(there) * 5 * MB + 12_000 if trained else 0,
+        sites=sites if shared and scored else (),
+    )
+
+
+def detail(
+    done: int,
+    status: RunStatus = RunStatus.RUNNING,
+    *,
+    planned: int = 8,
+    hospitals: dict[str, str] = HOSPITALS,
+    shared: bool = True,
+    error: str | None = None,
+) -> RunDetail:
+    """The run after `done` closed rounds; while it runs, round `done + 1` is open and half answered."""
+    running, finished = status == RunStatus.RUNNING, status == RunStatus.FINISHED
+    rows = [row(number, hospitals, shared, scored=finished or number < done) for number in range(done + 1)]
+    if done == 0 and not finished:
+        rows = []
+    now = at(done * SECONDS + 11)
+    return RunDetail(
+        run=RunView(
+            run=RUN,
+            study=study(hospitals, planned).id,
+            status=status,
+            created_at=at(-5),
+            started_at=None if status == RunStatus.WAITING else at(0),
+            ended_at=None if status in (RunStatus.RUNNING, RunStatus.WAITING) else now,
+            rounds_done=done,
+            rounds_planned=planned,
+            launches=1,
+            error=error,
+            model="ab" * 32 if finished else None,
+        ),
+        title="Glioma segmentation, four hospitals",
+        rows=tuple(rows),
+        live=open_round(done + 1, done * SECONDS, hospitals) if running and done < planned else None,
+        sites=tuple(site_view(site, name, done, running) for site, name in sorted(hospitals.items())),
+        decisions=decisions(hospitals, len(hospitals)),
+        secure_aggregation=False,
+        server_time=now,
+    )
+
+
+def open_round(number: int, since: float, hospitals: dict[str, str]) -> LiveRound:
+    """Round `number`, half answered; Lyon is offline in rounds 3 and 4."""
+    names = sorted(hospitals)
+    offline = tuple(site for site in names if site == "lyon" and number in (3, 4))
+    asked = tuple(site for site in names if site not in offline)
+    answered = tuple(
+        SiteAnswered(round=number, attempt=1, site=site, seconds=4.0 + index)
+        for index, site in enumerate(asked[: len(asked) // 2])
+    )
+    opened = RoundOpened(round=number, attempt=1, asked=asked, offline=offline, deadline_seconds=120.0)
+    return LiveRound(opened=opened, opened_at=at(since), answered=answered)
+
+
+def site_view(site: str, name: str, done: int, running: bool) -> SiteView:
+    """A hospital; Lyon's heartbeat stops in round 3 and comes back in round 5."""
+    away = site == "lyon" and done in (2, 3)
+    seen = done * SECONDS + (9 if not away else -70)
+    return SiteView(
+        site=site,
+        hospital=name,
+        identity="0" * 64,
+        node_id="1",
+        created_at=at(-900),
+        heartbeat_at=at(seen),
+        seen_at=at(seen),
+        online=not away,
+        stage=Stage.TRAINING if running else Stage.IDLE,
+        round=done + 1 if running else None,
+        cases=12,
+        skipped={CaseProblem.NOT_FINITE: 1, CaseProblem.MISSING_MODALITY: 1} if site == "leiden" else {},
+    )
+
+
+def _site_row(site: str, regions: tuple[float, float, float], factor: float) -> SiteRow:
+    tc, wt, et = (min(1.0, value * factor) for value in regions)
+    return SiteRow(
+        site=site,
+        scores=Scores(tc=tc, wt=wt, et=et, scored=3),
+        cases_train=9,
+        cases_test=3,
+        skipped={CaseProblem.NOT_FINITE: 1} if site == "leiden" else {},
+        seconds=18.0,
+    )

@@ -1,0 +1,159 @@
+"""The parts of the page above the charts: header, notices, key figures, the open round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from consilium.contracts.api import LiveRound, RunDetail
+from consilium.vocabulary import RunStatus, text_of
+from consilium_ui import words
+from consilium_ui.feed import Snapshot
+from consilium_ui.figures import (
+    elapsed,
+    hospital_names,
+    key_figures,
+    remaining,
+    standings,
+    time_left,
+)
+from consilium_ui.tables import worst_text
+
+
+def header(detail: RunDetail) -> None:
+    """Title, status in words, progress, elapsed and remaining time, and why a run failed."""
+    run = detail.run
+    colour, icon = words.STATUS_LOOK[run.status]
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        st.title(words.plain(detail.title), anchor=False, width="content")
+        st.badge(text_of(run.status), icon=icon, color=colour)  # type: ignore[arg-type]
+    share = run.rounds_done / run.rounds_planned if run.rounds_planned else 0.0
+    st.progress(min(1.0, share), text=progress_text(detail))
+    if run.error:
+        st.error(words.plain(run.error), icon=":material/error:", title="The run failed")
+    if run.status in (RunStatus.FAILED, RunStatus.STOPPED):
+        st.markdown("Go on from the last checkpoint:")
+        st.code(words.resume_line(run.run), language="bash")
+
+
+def progress_text(detail: RunDetail) -> str:
+    """`Round 3 of 8 closed · started … · 2 min 10 s so far · about 4 min left`."""
+    run = detail.run
+    parts = [f"**{run.rounds_done} of {run.rounds_planned} rounds**"]
+    gone, left = elapsed(detail), remaining(detail)
+    if gone is not None:
+        parts.append(f"{words.span(gone)} {'so far' if run.ended_at is None else 'in all'}")
+    if left is not None:
+        parts.append(f"about {words.span(left)} left")
+    if run.started_at is not None:
+        parts.append(f"started {words.clock(run.started_at)}")
+    if run.launches > 1:
+        parts.append(f"{run.launches} launches")
+    return " · ".join(parts)
+
+
+def stale(snapshot: Snapshot[RunDetail], url: str, seconds: float) -> None:
+    """A clear warning over data that is not of now; nothing while the API answers."""
+    if snapshot.problem is None:
+        return
+    since = f"{snapshot.at:%H:%M:%S} UTC" if snapshot.at else "an earlier time"
+    st.warning(
+        f"Shown below is what it said at **{since}**. {words.plain(snapshot.problem)}. "
+        f"Trying {words.plain(url)} again every {seconds:.0f} s.",
+        title=words.API_DOWN,
+        icon=":material/cloud_off:",
+    )
+
+
+def notices(detail: RunDetail) -> None:
+    """What this run does not protect, said plainly."""
+    lines = [] if detail.secure_aggregation else [words.CLEAR]
+    lines.append(words.NO_BOUND)
+    with st.container(border=True):
+        st.markdown(":material/visibility: " + "  \n:material/lock_open: ".join(lines))
+
+
+def figures(detail: RunDetail) -> None:
+    """The six key figures, each with its unit and a hint."""
+    found, names = key_figures(detail.rows), hospital_names(detail)
+    boxes = st.columns(5)
+    model = f" after round {found.round}" if found.round else ""
+    boxes[0].metric(
+        f"Mean Dice{model}",
+        words.score(found.dice),
+        None if found.change is None else f"{found.change:+.3f} against untrained",
+        help=words.HINTS["dice"],
+        border=True,
+        height="stretch",
+    )
+    boxes[1].metric(
+        "Worst hospital",
+        words.score(found.worst),
+        worst_text(found.worst, found.worst_site, names) or None,
+        delta_color="off",
+        delta_arrow="off",
+        help=words.HINTS["worst"],
+        border=True,
+        height="stretch",
+    )
+    boxes[2].metric(
+        "Hospitals in the sum",
+        words.NOTHING if found.participants is None else f"{found.participants} of {len(names)}",
+        None if found.closed is None else f"round {found.closed}",
+        delta_color="off",
+        delta_arrow="off",
+        help=words.HINTS["participants"],
+        border=True,
+        height="stretch",
+    )
+    boxes[3].metric(
+        "Sent up",
+        words.size(found.bytes_up),
+        f"{words.size(found.bytes_down)} down",
+        delta_color="off",
+        delta_arrow="off",
+        help=words.HINTS["bytes"],
+        border=True,
+        height="stretch",
+    )
+    boxes[4].metric(
+        "Time a round",
+        words.span(found.seconds),
+        "median" if found.seconds is not None else None,
+        delta_color="off",
+        delta_arrow="off",
+        help=words.HINTS["seconds"],
+        border=True,
+        height="stretch",
+    )
+
+
+def open_round(live: LiveRound, server_time: str, hospitals: Mapping[str, str]) -> None:
+    """The round that is open: who has answered, whom it waits for, who cannot answer, time left."""
+    found = standings(live)
+    answered = sum(state == "answered" for state in found.values())
+    attempt = f", attempt {live.opened.attempt}" if live.opened.attempt > 1 else ""
+    with st.container(border=True):
+        with st.container(horizontal=True, horizontal_alignment="distribute"):
+            st.markdown(
+                f"**Round {live.opened.round} is open{attempt}**: {answered} of {len(found)} hospitals "
+                "have answered",
+                width="content",
+            )
+            left = time_left(live, server_time)
+            text = f"deadline in {words.span(left)}" if left > 0 else "deadline passed, the round is closing"
+            st.markdown(f":gray[:material/timer: {text}]", width="content")
+        with st.container(horizontal=True, gap="small"):
+            for site, state in found.items():
+                _chip(hospitals.get(site, site), state)
+
+
+def _chip(hospital: str, state: str) -> None:
+    name = words.plain(hospital)
+    if state == "answered":
+        st.badge(f"{name}: answered", icon=":material/check:", color="green")
+    elif state == "waiting":
+        st.badge(f"{name}: waiting", icon=":material/hourglass_empty:", color="gray")
+    else:
+        st.badge(f"{name}: {text_of(state)}", icon=":material/warning:", color="orange")

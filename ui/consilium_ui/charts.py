@@ -1,0 +1,245 @@
+"""Every chart as a pure function from rows to an Altair figure.
+
+Series carry their name at their end instead of a legend. Names from outside are data, never field names
+or expressions, so they can only ever be drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import altair as alt
+
+from consilium.contracts.reports import RoundRow
+from consilium.vocabulary import text_of
+from consilium_ui.figures import closed_rows
+from consilium_ui.palette import Palette
+from consilium_ui.words import printable
+
+HEIGHT = 270
+STRIP = 30
+"""Pixels a hospital takes in `participation`."""
+LABEL_GAP = 0.062
+"""Least distance of two labels, as a share of the axis."""
+MOST_LABELLED = 8
+"""Hospitals beyond which their lines stay unlabelled (the tooltip still names them)."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart: points by round, oldest first."""
+
+    name: str
+    colour: str
+    points: tuple[tuple[int, float], ...]
+    width: float = 2.0
+    dash: tuple[int, ...] = (1, 0)
+    labelled: bool = True
+
+
+def dice_by_region(rows: Sequence[RoundRow], planned: int, look: Palette) -> alt.LayerChart:
+    """Dice of TC, WT, ET and their mean by round; round 0 is the untrained model."""
+    scored = [(row.round, row.dice) for row in rows if row.dice is not None]
+    series = [
+        Series("WT", look.wt, tuple((at, dice.WT) for at, dice in scored)),
+        Series("TC", look.tc, tuple((at, dice.TC) for at, dice in scored)),
+        Series("ET", look.et, tuple((at, dice.ET) for at, dice in scored)),
+        Series("mean", look.mean, tuple((at, dice.mean) for at, dice in scored), width=3.5),
+    ]
+    return _lines(series, planned, "Dice", look)
+
+
+def worst_and_mean(
+    rows: Sequence[RoundRow], planned: int, hospitals: Mapping[str, str], look: Palette
+) -> alt.LayerChart:
+    """Mean Dice beside that of the worst hospital; each hospital's own line only where rows share it."""
+    mean = tuple((row.round, row.dice.mean) for row in rows if row.dice is not None)
+    worst = tuple((row.round, row.worst_site_mean) for row in rows if row.worst_site_mean is not None)
+    lowest = next((row.worst_site for row in reversed(rows) if row.worst_site_mean is not None), None)
+    name = f"worst: {_short(hospitals.get(lowest, lowest))}" if lowest else "worst hospital"
+    return _lines(
+        [
+            *_by_hospital(rows, hospitals, lowest, look),
+            Series(name, look.worst, worst, width=2.5, dash=(5, 4)),
+            Series("mean", look.mean, mean, width=3.5),
+        ],
+        planned,
+        "Mean Dice",
+        look,
+    )
+
+
+def loss(rows: Sequence[RoundRow], planned: int, look: Palette) -> alt.LayerChart:
+    """Mean training loss by round; rounds whose loss is unknown are left out."""
+    points = tuple((row.round, row.loss) for row in rows if row.loss is not None)
+    series = Series("loss", look.taking_part, points, width=2.5, labelled=False)
+    return _lines([series], planned, "Loss", look, top=None, height=HEIGHT - 60)
+
+
+def participation(
+    rows: Sequence[RoundRow], planned: int, hospitals: Mapping[str, str], look: Palette
+) -> alt.LayerChart:
+    """One row a hospital, one mark a closed round: taking part, or missing with the reason."""
+    cells = []
+    for row in closed_rows(rows):
+        reasons = {item.site: text_of(item.reason) for item in row.missing}
+        for site, name in hospitals.items():
+            state = "took part" if site in row.participant_sites else reasons.get(site, "not asked")
+            here = "took part" if site in row.participant_sites else "missing"
+            cells.append({"round": row.round, "hospital": _short(name), "state": state, "here": here})
+    names = [_short(name) for name in hospitals.values()]
+    base = alt.Chart(alt.Data(values=cells)).encode(
+        x=_rounds(planned, look),
+        y=alt.Y("hospital:N", title=None, scale=alt.Scale(domain=names), sort=names),
+        tooltip=[
+            alt.Tooltip("hospital:N", title="Hospital"),
+            alt.Tooltip("round:Q", title="Round"),
+            alt.Tooltip("state:N", title="State"),
+        ],
+    )
+    present = base.transform_filter("datum.here == 'took part'").mark_point(
+        shape="square", size=130, filled=True, opacity=1, color=look.taking_part
+    )
+    absent = base.transform_filter("datum.here == 'missing'").mark_point(
+        shape="cross", angle=45, size=150, filled=True, opacity=1, color=look.missing
+    )
+    return _finish(alt.layer(present, absent), look, max(90, STRIP * len(names) + 40))
+
+
+def axis_top(values: Sequence[float]) -> float:
+    """Upper end of a Dice axis: the next fifth above the highest value, 1 at most."""
+    highest = max(values, default=0.0)
+    return min(1.0, max(0.2, math.ceil((highest + 0.02) * 5) / 5))
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Heights moved apart until neighbours are at least `gap` apart; their order is kept."""
+    order = sorted(range(len(heights)), key=lambda index: heights[index])
+    placed = [heights[index] for index in order]
+    for _ in range(100):
+        for low in range(len(placed) - 1):
+            short = gap - (placed[low + 1] - placed[low])
+            if short > 1e-9:
+                placed[low] -= short / 2
+                placed[low + 1] += short / 2
+    found = [0.0] * len(heights)
+    for index, height in zip(order, placed, strict=True):
+        found[index] = height
+    return found
+
+
+def _by_hospital(
+    rows: Sequence[RoundRow], hospitals: Mapping[str, str], lowest: str | None, look: Palette
+) -> list[Series]:
+    """One thin line a hospital; the lowest one's name stands at the line of the worst already."""
+    points: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        for site in row.sites:
+            if site.scores is not None:
+                points.setdefault(site.site, []).append((row.round, site.scores.mean))
+    few = len(points) <= MOST_LABELLED
+    return [
+        Series(
+            _short(hospitals.get(site, site)),
+            look.hospital,
+            tuple(line),
+            width=1.4,
+            labelled=few and site != lowest,
+        )
+        for site, line in sorted(points.items())
+    ]
+
+
+def _lines(
+    series: Sequence[Series],
+    planned: int,
+    title: str,
+    look: Palette,
+    top: float | None = 1.0,
+    height: int = HEIGHT,
+) -> alt.LayerChart:
+    """Lines with points, names at their ends, and one tooltip a round. `top` None fits the axis."""
+    values = [value for one in series for _, value in one.points]
+    high = axis_top(values) if top is not None else (max(values, default=1.0) * 1.1 or 1.0)
+    y = alt.Y(
+        "value:Q", title=title, scale=alt.Scale(domain=[0, high], nice=False), axis=alt.Axis(tickCount=5)
+    )
+    x = _rounds(planned, look)
+    layers: list[alt.Chart] = [_line(one, x, y) for one in series]
+    layers += _labels(series, x, y, high)
+    layers.append(_tooltip(series, x))
+    return _finish(alt.layer(*layers), look, height)
+
+
+def _line(one: Series, x: alt.X, y: alt.Y) -> alt.Chart:
+    data = alt.Data(values=[{"round": at, "value": value} for at, value in one.points])
+    return (
+        alt.Chart(data)
+        .mark_line(
+            color=one.colour,
+            strokeWidth=one.width,
+            strokeDash=list(one.dash),
+            point=alt.OverlayMarkDef(color=one.colour, size=28 if one.width > 2 else 18, filled=True),
+            clip=False,
+        )
+        .encode(x=x, y=y)
+    )
+
+
+def _labels(series: Sequence[Series], x: alt.X, y: alt.Y, high: float) -> list[alt.Chart]:
+    """Names at the lines' ends, moved apart where they would lie over each other."""
+    ends = [one for one in series if one.labelled and one.points]
+    heights = spread([one.points[-1][1] for one in ends], LABEL_GAP * high)
+    charts = []
+    for one, height in zip(ends, heights, strict=True):
+        values = [{"round": one.points[-1][0], "value": height, "name": one.name}]
+        bold = "bold" if one.width > 2 else "normal"
+        mark = {"align": "left", "dx": 8, "fontSize": 12, "fontWeight": bold, "color": one.colour}
+        charts.append(alt.Chart(alt.Data(values=values)).mark_text(**mark).encode(x=x, y=y, text="name:N"))
+    return charts
+
+
+def _tooltip(series: Sequence[Series], x: alt.X) -> alt.Chart:
+    """An unseen bar at each round that shows every series there."""
+    rounds: dict[int, dict[str, float | str]] = {}
+    for index, one in enumerate(series):
+        for at, value in one.points:
+            rounds.setdefault(at, {"round": at})[f"series{index}"] = round(value, 3)
+    tips = [alt.Tooltip("round:Q", title="Round")]
+    for index, one in reversed(list(enumerate(series))):
+        if one.points:
+            tips.append(alt.Tooltip(f"series{index}:Q", title=one.name, format=".3f"))
+    data = alt.Data(values=[rounds[at] for at in sorted(rounds)])
+    return alt.Chart(data).mark_rule(strokeWidth=24, opacity=0.001).encode(x=x, tooltip=tips)
+
+
+def _rounds(planned: int, look: Palette) -> alt.X:
+    """The x axis: whole rounds from 0 to those planned, so that a live chart never rescales."""
+    step = max(1, math.ceil(planned / 12))
+    axis = alt.Axis(values=list(range(0, planned + 1, step)), format="d", grid=False)
+    return alt.X("round:Q", title="Round", scale=alt.Scale(domain=[0, planned], nice=False), axis=axis)
+
+
+def _finish(chart: alt.LayerChart, look: Palette, height: int) -> alt.LayerChart:
+    return (
+        chart.properties(height=height, padding={"left": 4, "top": 8, "right": 8, "bottom": 4})
+        .configure_view(stroke=None)
+        .configure_axis(
+            gridColor=look.grid,
+            domainColor=look.grid,
+            tickColor=look.grid,
+            labelColor=look.text,
+            titleColor=look.text,
+            labelFontSize=12,
+            titleFontSize=12,
+            titleFontWeight="normal",
+            labelLimit=190,
+        )
+    )
+
+
+def _short(name: str) -> str:
+    text = printable(name)
+    return text if len(text) <= 28 else text[:27] + "…"

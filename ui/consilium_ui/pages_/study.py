@@ -1,0 +1,193 @@
+"""One study, live: what a researcher looks at while hospitals train."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from consilium.contracts.api import RunDetail, RunView, StudyView
+from consilium.vocabulary import RunStatus, text_of
+from consilium_ui import cards, charts, feed, tables, words
+from consilium_ui.downloads import downloads
+from consilium_ui.figures import hospital_names
+from consilium_ui.palette import palette
+
+LIVE_SECONDS = 2.0
+QUIET_SECONDS = 8.0
+DRAWN = "consilium-drawn"
+OPEN = (RunStatus.WAITING, RunStatus.RUNNING)
+
+
+def page() -> None:
+    """Choose study and run by the address and the sidebar, then draw what is known of them."""
+    studies = feed.read("studies", lambda api: api.studies())
+    st.session_state[DRAWN] = signature(studies)
+    if studies.value is None:
+        _unreachable(studies)
+    elif not studies.value:
+        _no_study()
+    else:
+        study = _choose_study(studies.value)
+        run = _choose_run(study)
+        if run is None:
+            _no_run(study)
+        else:
+            _run(run)
+    st.fragment(_watch, run_every=LIVE_SECONDS)()
+
+
+def signature(studies: feed.Snapshot[tuple[StudyView, ...]]) -> object:
+    """What must change before the whole page is drawn anew: studies, approvals, runs and their status."""
+    if studies.value is None:
+        return studies.problem
+    return tuple(
+        (study.id, study.approved, study.refused, tuple((run.run, run.status) for run in study.runs))
+        for study in studies.value
+    )
+
+
+def _watch() -> None:
+    """Redraws the page when a study, a decision, a run or a status is new; draws nothing itself."""
+    if signature(feed.read("studies", lambda api: api.studies())) != st.session_state.get(DRAWN):
+        st.rerun()
+
+
+def _unreachable(studies: feed.Snapshot[tuple[StudyView, ...]]) -> None:
+    st.title("Consilium", anchor=False)
+    st.error(
+        f"{words.plain(studies.problem or '')}. Trying again every {LIVE_SECONDS:.0f} s.",
+        title=words.API_DOWN,
+        icon=":material/cloud_off:",
+    )
+    st.markdown("Start it beside this page, with the same home:")
+    st.code("consilium api", language="bash")
+
+
+def _no_study() -> None:
+    st.title(words.NO_STUDY, anchor=False)
+    st.markdown(words.NO_STUDY_HELP)
+    st.code(words.NO_STUDY_LINE, language="bash")
+    st.markdown("Or see the whole path with four phantom hospitals on this machine:")
+    st.code("consilium demo", language="bash")
+
+
+def _choose_study(studies: tuple[StudyView, ...]) -> StudyView:
+    by_id = {study.id: study for study in studies}
+    wanted = st.query_params.get("study", "")
+    named = next((key for key in by_id if len(wanted) >= 6 and key.startswith(wanted)), None)
+    chosen = st.sidebar.selectbox(
+        "Study",
+        list(by_id),
+        index=list(by_id).index(named) if named else 0,
+        format_func=lambda key: words.printable(by_id[key].title),
+        help="Newest first. The address of this page names study and run: share it as a link.",
+    )
+    if wanted and named is None:
+        st.sidebar.warning("The study in the address does not exist; shown is the newest.")
+    if chosen != named:
+        st.query_params.from_dict({"study": chosen[:12]})
+    return by_id[chosen]
+
+
+def _choose_run(study: StudyView) -> RunView | None:
+    by_id = {run.run: run for run in study.runs}
+    if not by_id:
+        return None
+    wanted = st.query_params.get("run", "")
+    chosen = st.sidebar.selectbox(
+        "Run",
+        list(by_id),
+        index=list(by_id).index(wanted) if wanted in by_id else 0,
+        format_func=lambda key: f"{key} ({text_of(by_id[key].status)})",
+        key=f"run-of-{study.id}",
+    )
+    if wanted and wanted not in by_id:
+        st.sidebar.warning("The run in the address does not exist; shown is the newest.")
+    if chosen != wanted:
+        st.query_params["run"] = chosen
+    return by_id[chosen]
+
+
+def _no_run(study: StudyView) -> None:
+    st.title(words.plain(study.title), anchor=False)
+    st.badge(words.NO_RUN, icon=":material/hourglass_empty:", color="orange")
+    st.markdown(f"**{study.approved} of {study.hospitals} hospitals have approved the charter.**")
+    detail = feed.read(f"study/{study.id}", lambda api: api.study(study.id)).value
+    if detail is not None:
+        st.table(tables.decisions_table(detail.decisions), border="horizontal", hide_index=True)
+    if study.approved < study.hospitals:
+        st.markdown(words.WAITING_APPROVAL)
+    st.markdown("Start a run when the hospitals have approved:")
+    st.code(words.launch_line(study.id), language="bash")
+
+
+def _run(run: RunView) -> None:
+    every = LIVE_SECONDS if run.status in OPEN else QUIET_SECONDS
+    st.fragment(_live, run_every=every)(run.run, every)
+    detail = feed.read(f"run/{run.run}", lambda api: api.run(run.run)).value
+    if detail is not None:
+        downloads(detail, feed.client)
+
+
+def _live(run: str, every: float) -> None:
+    """The live part: everything that a round changes."""
+    snapshot = feed.read(f"run/{run}", lambda api: api.run(run))
+    detail = snapshot.value
+    if detail is None:
+        st.error(words.plain(snapshot.problem or ""), title=words.API_DOWN, icon=":material/cloud_off:")
+        return
+    cards.header(detail)
+    cards.stale(snapshot, feed.api_url(), every)
+    cards.figures(detail)
+    if detail.live is not None:
+        cards.open_round(detail.live, detail.server_time, hospital_names(detail))
+    cards.notices(detail)
+    _charts(detail)
+    _tables(detail)
+
+
+def _charts(detail: RunDetail) -> None:
+    names, planned = hospital_names(detail), detail.run.rounds_planned
+    look = palette(st.context.theme.type == "dark")
+    if not detail.rows:
+        st.info("Scores appear here when the hospitals have scored the untrained model in round 1.")
+        return
+    left, right = st.columns(2, gap="medium")
+    with left.container(border=True):
+        st.markdown("**Dice by region**  \n:gray[" + words.ROUND_ZERO + "]")
+        chart = charts.dice_by_region(detail.rows, planned, look)
+        st.altair_chart(chart, theme=None, key="dice", alt="Dice by region and round")
+    with right.container(border=True):
+        st.markdown("**Mean and worst hospital**  \n:gray[" + words.SHARED[_shares(detail)] + "]")
+        chart = charts.worst_and_mean(detail.rows, planned, names, look)
+        st.altair_chart(chart, theme=None, key="worst", alt="Mean Dice and the worst hospital's by round")
+    left, right = st.columns(2, gap="medium")
+    with left.container(border=True):
+        st.markdown("**Training loss**  \n:gray[Mean over hospitals, lower is better.]")
+        st.altair_chart(charts.loss(detail.rows, planned, look), theme=None, key="loss", alt="Loss by round")
+    with right.container(border=True):
+        st.markdown("**Who took part**  \n:gray[Square: in the sum. Cross: missing; its tooltip says why.]")
+        chart = charts.participation(detail.rows, planned, names, look)
+        st.altair_chart(chart, theme=None, key="part", alt="Hospitals that took part, by round")
+
+
+def _shares(detail: RunDetail) -> bool:
+    return any(row.sites for row in detail.rows)
+
+
+def _tables(detail: RunDetail) -> None:
+    st.subheader("Hospitals", anchor=False)
+    st.table(tables.hospitals_table(detail), border="horizontal", hide_index=True, alt="Hospitals")
+    st.subheader("Rounds", anchor=False)
+    if not detail.rows:
+        st.markdown("No round yet.")
+        return
+    st.dataframe(
+        tables.rounds_table(detail.rows, hospital_names(detail)),
+        hide_index=True,
+        column_config=tables.columns(),
+        key="rounds",
+        alt="Rounds, newest first",
+    )
+
+
+page()

@@ -1,0 +1,161 @@
+"""Rows of the tables, as plain strings and numbers. Pure functions; Markdown is made safe here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import streamlit as st
+from streamlit.column_config import Column as _Column
+
+from consilium.contracts.api import DecisionView, RunDetail, SiteView
+from consilium.contracts.reports import RoundRow, SiteRow
+from consilium.vocabulary import Reason, text_of
+from consilium_ui.figures import hospital_names, newest_word
+from consilium_ui.words import NOTHING, ago, between, clock, missing, plain, printable, skipped
+
+CLOCK_SECONDS = 120.0
+"""A site's clock that differs by more is pointed out."""
+
+
+def hospitals_table(detail: RunDetail) -> pd.DataFrame:
+    """One row a hospital of the roster. Cells are Markdown with every outside name escaped.
+
+    Columns: Hospital, Connection, Doing, Decision, Last closed round, Cases, Skipped cases.
+    """
+    sites = {view.site: view for view in detail.sites}
+    shared = _newest_counts(detail.rows)
+    decisions = {view.site: view for view in detail.decisions}
+    rows = []
+    for site, name in sorted(hospital_names(detail).items()):
+        view, stand = sites.get(site), decisions.get(site)
+        rows.append(
+            {
+                "Hospital": f"**{plain(name)}**  \n:gray[{plain(site)}]",
+                "Connection": connection(view, detail.server_time),
+                "Doing": _doing(view),
+                "Decision": text_of(stand.decision) if stand else NOTHING,
+                "Last closed round": _last_round(detail.rows, site),
+                "Cases": _cases(view, shared.get(site)),
+                "Skipped cases": skipped(view.skipped) if view else NOTHING,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def connection(view: SiteView | None, server_time: str) -> str:
+    """Whether a hospital is heard of, and when last: its own clock, the platform's for how long ago.
+
+    A clock of the site that is far from the platform's is pointed out.
+    """
+    if view is None or view.seen_at is None:
+        return ":red[**offline**]  \nno heartbeat yet"
+    heard = ago(between(view.seen_at, server_time))
+    at = clock(view.heartbeat_at)
+    if not view.online:
+        return f":red[**offline**]  \nlast heartbeat {plain(at)}, {heard}"
+    drift = _drift(view)
+    note = f"  \n:orange[its clock is {drift:.0f} s off]" if drift > CLOCK_SECONDS else ""
+    return f":green[**online**]  \n{plain(at.split(' ', 1)[-1])}, {heard}{note}"
+
+
+def rounds_table(rows: Sequence[RoundRow], hospitals: Mapping[str, str]) -> pd.DataFrame:
+    """One row a round, newest first; None where a value is not known yet. Bytes in MB."""
+    table = []
+    for row in reversed(rows):
+        dice = row.dice
+        trained = row.round > 0
+        reasons = {item.site: item.reason for item in row.missing}
+        table.append(
+            {
+                "Round": str(row.round) if trained else "0 (untrained)",
+                "Mean Dice": dice.mean if dice else None,
+                "TC": dice.TC if dice else None,
+                "WT": dice.WT if dice else None,
+                "ET": dice.ET if dice else None,
+                "Worst hospital": row.worst_site_mean,
+                "Hospitals": str(row.participants) if trained and row.participants else NOTHING,
+                "Missing": printable(missing(reasons, hospitals)) or NOTHING,
+                "Skipped": row.skipped_cases if trained else None,
+                "MB up": row.bytes_up / 1e6 if trained else None,
+                "MB down": row.bytes_down / 1e6 if trained else None,
+                "Seconds": row.seconds if trained else None,
+            }
+        )
+    return pd.DataFrame(table)
+
+
+def columns() -> dict[str, ColumnConfig]:
+    """How `st.dataframe` writes the columns of `rounds_table`."""
+    number = st.column_config.NumberColumn
+    dice = {name: number(format="%.3f", width=70) for name in ("Mean Dice", "TC", "WT", "ET")}
+    return {
+        "Round": st.column_config.TextColumn(width=100),
+        **dice,
+        "Worst hospital": number(format="%.3f", width=105),
+        "Hospitals": st.column_config.TextColumn(width=75),
+        "Missing": st.column_config.TextColumn(width="large"),
+        "Skipped": number(help="Cases skipped in this round", width=70),
+        "MB up": number(format="%.1f", width=70),
+        "MB down": number(format="%.1f", width=75),
+        "Seconds": number(format="%.1f", width=75),
+    }
+
+
+def decisions_table(decisions: Sequence[DecisionView]) -> pd.DataFrame:
+    """One row a hospital with its word on the charter and when it was given (the site's clock)."""
+    return pd.DataFrame(
+        {
+            "Hospital": f"**{plain(view.hospital)}**",
+            "Site": plain(view.site),
+            "Decision": text_of(view.decision),
+            "Given": plain(clock(view.at)),
+        }
+        for view in decisions
+    )
+
+
+def worst_text(worst: float | None, site: str | None, hospitals: Mapping[str, str]) -> str:
+    """The worst hospital's name for the line under its score; empty where it is not shared."""
+    if worst is None or site is None:
+        return ""
+    return plain(hospitals.get(site, site))
+
+
+def _doing(view: SiteView | None) -> str:
+    if view is None or view.stage is None or not view.online:
+        return NOTHING
+    of = f", round {view.round}" if view.round is not None else ""
+    return f"{text_of(view.stage)}{of}"
+
+
+def _last_round(rows: Sequence[RoundRow], site: str) -> str:
+    word = newest_word(rows, site)
+    if word is None:
+        return NOTHING
+    number, reason = word
+    return (
+        f"round {number}: took part"
+        if reason is None
+        else f":orange[**round {number}: missing**]  \n{_why(reason)}"
+    )
+
+
+def _why(reason: Reason) -> str:
+    return plain(text_of(reason))
+
+
+def _cases(view: SiteView | None, counts: SiteRow | None) -> str:
+    if counts is not None:
+        return f"{counts.cases_train} train, {counts.cases_test} held out"
+    return f"{view.cases} usable" if view is not None and view.cases else NOTHING
+
+
+def _newest_counts(rows: Sequence[RoundRow]) -> dict[str, SiteRow]:
+    """The newest row of each site whose counts the charter shares."""
+    return {site.site: site for row in rows for site in row.sites if site.cases_train or site.cases_test}
+
+
+def _drift(view: SiteView) -> float:
+    ahead = between(view.seen_at, view.heartbeat_at) or 0.0
+    return ahead or between(view.heartbeat_at, view.seen_at) or 0.0

@@ -1,0 +1,151 @@
+"""Every word of the portal: numbers, times and codes as people read them. Pure functions.
+
+Names come from outside. `plain` makes them safe in Markdown; charts and tables take them as they are.
+"""
+
+from __future__ import annotations
+
+import datetime
+import string
+import unicodedata
+from collections.abc import Mapping
+
+from consilium.vocabulary import CaseProblem, Reason, RunStatus, text_of
+
+NOTHING = "–"
+CLEAR = (
+    "**Updates are in the clear.** Secure aggregation is off in this run: the aggregator can read each "
+    "hospital's model update. No scan leaves a hospital."
+)
+NO_BOUND = "**No privacy bound is proven.** The charter names no differential privacy."
+NO_STUDY = "No study yet"
+NO_STUDY_HELP = "Write a charter, then create the study. This page opens it by itself."
+NO_STUDY_LINE = "consilium study create charter.json --model initial.safetensors"
+NO_RUN = "No run yet"
+API_DOWN = "The API cannot be reached"
+WAITING_APPROVAL = "Each hospital decides with `consilium-site inbox` and `consilium-site approve ID`."
+MODEL_NOT_YET = "The model is there once the run has finished."
+ROUND_ZERO = "Round 0 is the untrained model."
+SHARED: Mapping[bool, str] = {
+    True: "Thin lines: each hospital, as the charter shares it.",
+    False: "The charter does not share each hospital's own Dice.",
+}
+HINTS: Mapping[str, str] = {
+    "dice": "Overlap of the model's regions with the annotators', 0 to 1: mean of TC, WT and ET over held-out "
+    "patients of the hospitals that answered.",
+    "worst": "Mean Dice of the hospital with the lowest score: a good mean can hide a hospital that the model "
+    "fails.",
+    "participants": "Hospitals whose update is in the last closed round's sum.",
+    "bytes": "Sent by hospitals to the aggregator (up) and back (down), all rounds together.",
+    "seconds": "Median wall time of the closed rounds, at the aggregator.",
+    "skipped": "Cases left out in the last closed round; only the count leaves a hospital.",
+}
+STATUS_LOOK: Mapping[RunStatus, tuple[str, str]] = {
+    RunStatus.WAITING: ("orange", ":material/hourglass_empty:"),
+    RunStatus.RUNNING: ("blue", ":material/progress_activity:"),
+    RunStatus.FINISHED: ("green", ":material/check_circle:"),
+    RunStatus.FAILED: ("red", ":material/error:"),
+    RunStatus.STOPPED: ("gray", ":material/stop_circle:"),
+}
+"""Badge colour and icon of each status; the words stand beside them."""
+
+_ESCAPED = str.maketrans({mark: f"\\{mark}" for mark in string.punctuation})
+
+
+def printable(text: str) -> str:
+    """`text` on one line without control, direction or invisible characters."""
+    kept = "".join(" " if unicodedata.category(mark)[0] in "CZ" else mark for mark in text)
+    return " ".join(kept.split())
+
+
+def plain(text: str) -> str:
+    """`text` from outside so that Markdown shows it and does nothing else with it."""
+    return printable(text).translate(_ESCAPED)
+
+
+def clock(moment: str | None) -> str:
+    """An ISO 8601 moment as `2026-01-31 12:03:10 UTC`; a dash for None; the text itself if it is no time."""
+    found = when(moment)
+    if found is None:
+        return printable(moment) if moment else NOTHING
+    return f"{found.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def when(moment: str | None) -> datetime.datetime | None:
+    """An ISO 8601 moment as an aware time (UTC where it names no zone); None if it is none."""
+    if not moment:
+        return None
+    try:
+        found = datetime.datetime.fromisoformat(moment)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+
+
+def between(start: str | None, end: str | None) -> float | None:
+    """Seconds from one moment to another, never below 0; None if either is unknown."""
+    first, last = when(start), when(end)
+    return None if first is None or last is None else max(0.0, (last - first).total_seconds())
+
+
+def span(seconds: float | None) -> str:
+    """A length of time: `8.2 s`, `45 s`, `3 min 05 s`, `2 h 10 min`, `3 d 4 h`."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def ago(seconds: float | None) -> str:
+    """`just now`, `12 s ago`."""
+    if seconds is None:
+        return "never"
+    return "just now" if seconds < 2 else f"{span(float(round(seconds)) if seconds > 9 else seconds)} ago"
+
+
+def size(count: float) -> str:
+    """A number of bytes in decimal units: `512 B`, `3.4 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.5 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def score(value: float | None) -> str:
+    """A Dice score with three decimals."""
+    return NOTHING if value is None else f"{value:.3f}"
+
+
+def skipped(counts: Mapping[CaseProblem, int]) -> str:
+    """Skipped cases with their reasons: `2 × a file holds NaN or infinite voxels`; a dash for none."""
+    parts = [f"{count} × {text_of(problem)}" for problem, count in sorted(counts.items()) if count]
+    return "; ".join(parts) or NOTHING
+
+
+def missing(reasons: Mapping[str, Reason], hospitals: Mapping[str, str]) -> str:
+    """Who is missing and why; `reasons` by site, sites shown by their hospital's name."""
+    return "; ".join(f"{hospitals.get(site, site)}: {text_of(reason)}" for site, reason in reasons.items())
+
+
+def status_line(run: str) -> str:
+    """The command that shows the same on a terminal."""
+    return f"consilium study status {run} --watch"
+
+
+def launch_line(study: str) -> str:
+    """The command that starts a run of a study."""
+    return f"consilium study launch {study[:12]}"
+
+
+def resume_line(run: str) -> str:
+    """The command that goes on from the last checkpoint."""
+    return f"consilium study resume {run}"
