@@ -179,3 +179,13 @@ class MemoryConsortium:
             clock=self.clock,
             sleep=self.clock.sleep,
         )
+
+
+def descendants(pid: int) -> list[tuple[int, str]]:
+    """(pid, command line) of all processes below `pid`."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            line = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            found += [(child, line), *descendants(child)]
+    return found

@@ -40,14 +40,17 @@ class RuntimeApi:
 
 
 class TaskLoop:
-    """Takes ClientApp tasks from one SuperNode and answers them in this process, one at a time."""
+    """Takes ClientApp tasks from one SuperNode and answers them in this process, one at a time.
+
+    flwr's own retry invoker is left out on purpose: on 401, which a restarted SuperNode answers to an old
+    task's token, it sends SIGINT to the whole process. The loop itself tries again.
+    """
 
     def __init__(self, runtime: RuntimeApi) -> None:
         from flwr.supercore.interceptors import (
             RuntimeVersionHttpInterceptor,
             SuperExecAuthHttpInterceptor,
         )
-        from flwr.supercore.retry import make_simple_http_retry_invoker
         from flwr.supercore.runtime import RuntimeHttpClient
 
         self.runtime = runtime
@@ -63,7 +66,6 @@ class TaskLoop:
                     protected_methods=frozenset({"/flwr.proto.Runtime/AcquireTask"}),
                 ),
             ],
-            retry_invoker=make_simple_http_retry_invoker(),
         )
 
     def run(self) -> None:
@@ -96,7 +98,6 @@ class TaskLoop:
         from flwr.common.constant import SubStatus
         from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
         from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
-        from flwr.supercore.retry import make_simple_http_retry_invoker
         from flwr.supercore.runtime import RuntimeHttpClient
         from flwr.supernode.runtime import run_clientapp
 
@@ -110,7 +111,6 @@ class TaskLoop:
                 RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
                 RuntimeTokenHttpInterceptor(token),
             ],
-            retry_invoker=make_simple_http_retry_invoker(),
         )
         beats = HeartbeatSender(make_task_heartbeat_fn_http(client))
         beats.start()

@@ -75,16 +75,6 @@ class Deployed:
         (self.home.site(site) / "data" / "delay").write_text(str(seconds))
 
 
-def descendants(pid: int) -> list[tuple[int, str]]:
-    """(pid, command line) of all processes below `pid`."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            line = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            found += [(child, line), *descendants(child)]
-    return found
-
-
 @pytest.fixture(scope="session")
 def deployed() -> Iterator[Deployed]:
     root = Path(tempfile.mkdtemp(prefix="consilium-test-"))

@@ -18,7 +18,7 @@ from consilium.contracts.messages import Scores
 from consilium.contracts.reports import Dice, Missing, RoundOpened, RoundRow, SiteAnswered, SiteRow
 from consilium.vocabulary import CaseProblem, Decision, Reason, RunStatus, Stage
 
-RUN = "run-20260131-120000-a1"
+RUN = "r5c0ffee1"
 HOSPITALS = {
     "berlin": "Charité Berlin",
     "leiden": "Leiden University Medical Center",

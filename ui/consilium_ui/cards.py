@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from consilium.contracts.api import LiveRound, RunDetail
 from consilium.vocabulary import RunStatus, text_of
@@ -48,6 +49,7 @@ def progress_text(detail: RunDetail) -> str:
         parts.append(f"about {words.span(left)} left")
     if run.started_at is not None:
         parts.append(f"started {words.clock(run.started_at)}")
+    parts.append(f"as of {words.clock(detail.server_time).split(' ', 1)[-1]}")
     if run.launches > 1:
         parts.append(f"{run.launches} launches")
     return " · ".join(parts)
@@ -68,62 +70,38 @@ def stale(snapshot: Snapshot[RunDetail], url: str, seconds: float) -> None:
 
 def notices(detail: RunDetail) -> None:
     """What this run does not protect, said plainly."""
-    lines = [] if detail.secure_aggregation else [words.CLEAR]
-    lines.append(words.NO_BOUND)
-    with st.container(border=True):
-        st.markdown(":material/visibility: " + "  \n:material/lock_open: ".join(lines))
+    lines = [words.NO_BOUND, words.NO_SCAN]
+    if not detail.secure_aggregation:
+        lines.insert(0, words.CLEAR)
+    st.warning(" ".join(lines), icon=":material/visibility:")
 
 
 def figures(detail: RunDetail) -> None:
-    """The six key figures, each with its unit and a hint."""
+    """The row of key figures, each with its unit and a hint."""
     found, names = key_figures(detail.rows), hospital_names(detail)
-    boxes = st.columns(5)
-    model = f" after round {found.round}" if found.round else ""
-    boxes[0].metric(
-        f"Mean Dice{model}",
-        words.score(found.dice),
-        None if found.change is None else f"{found.change:+.3f} against untrained",
-        help=words.HINTS["dice"],
-        border=True,
-        height="stretch",
-    )
-    boxes[1].metric(
-        "Worst hospital",
-        words.score(found.worst),
-        worst_text(found.worst, found.worst_site, names) or None,
-        delta_color="off",
-        delta_arrow="off",
-        help=words.HINTS["worst"],
-        border=True,
-        height="stretch",
-    )
-    boxes[2].metric(
-        "Hospitals in the sum",
-        words.NOTHING if found.participants is None else f"{found.participants} of {len(names)}",
-        None if found.closed is None else f"round {found.closed}",
-        delta_color="off",
-        delta_arrow="off",
-        help=words.HINTS["participants"],
-        border=True,
-        height="stretch",
-    )
-    boxes[3].metric(
-        "Sent up",
-        words.size(found.bytes_up),
-        f"{words.size(found.bytes_down)} down",
-        delta_color="off",
-        delta_arrow="off",
-        help=words.HINTS["bytes"],
-        border=True,
-        height="stretch",
-    )
-    boxes[4].metric(
-        "Time a round",
-        words.span(found.seconds),
-        "median" if found.seconds is not None else None,
-        delta_color="off",
-        delta_arrow="off",
-        help=words.HINTS["seconds"],
+    boxes = st.columns([1.15, 1.25, 1, 1, 0.9])
+    change = None if found.change is None else f"{found.change:+.3f} vs untrained"
+    dice = f"Mean Dice, round {found.round}" if found.round is not None else "Mean Dice"
+    _figure(boxes[0], dice, words.score(found.dice), change, "dice", coloured=True)
+    worst = worst_text(found.worst, found.worst_site, names)
+    _figure(boxes[1], "Worst hospital", words.score(found.worst), worst, "worst")
+    share = words.NOTHING if found.participants is None else f"{found.participants} of {len(names)}"
+    closed = None if found.closed is None else f"in round {found.closed}"
+    _figure(boxes[2], "Hospitals", share, closed, "participants")
+    _figure(boxes[3], "Sent up", words.size(found.bytes_up), f"{words.size(found.bytes_down)} down", "bytes")
+    _figure(boxes[4], "Time a round", words.span(found.seconds), "median", "seconds")
+
+
+def _figure(
+    box: DeltaGenerator, label: str, value: str, under: str | None, hint: str, coloured: bool = False
+) -> None:
+    box.metric(
+        label,
+        value,
+        under or None,
+        delta_color="normal" if coloured else "off",
+        delta_arrow="auto" if coloured else "off",
+        help=words.HINTS[hint],
         border=True,
         height="stretch",
     )
@@ -137,8 +115,8 @@ def open_round(live: LiveRound, server_time: str, hospitals: Mapping[str, str]) 
     with st.container(border=True):
         with st.container(horizontal=True, horizontal_alignment="distribute"):
             st.markdown(
-                f"**Round {live.opened.round} is open{attempt}**: {answered} of {len(found)} hospitals "
-                "have answered",
+                f"**Round {live.opened.round} is open{attempt}**: {answered} of {len(live.opened.asked)} "
+                "asked hospitals are in",
                 width="content",
             )
             left = time_left(live, server_time)
@@ -152,7 +130,7 @@ def open_round(live: LiveRound, server_time: str, hospitals: Mapping[str, str]) 
 def _chip(hospital: str, state: str) -> None:
     name = words.plain(hospital)
     if state == "answered":
-        st.badge(f"{name}: answered", icon=":material/check:", color="green")
+        st.badge(f"{name}: in", icon=":material/check:", color="green")
     elif state == "waiting":
         st.badge(f"{name}: waiting", icon=":material/hourglass_empty:", color="gray")
     else:

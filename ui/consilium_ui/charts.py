@@ -18,9 +18,15 @@ from consilium_ui.figures import closed_rows
 from consilium_ui.palette import Palette
 from consilium_ui.words import printable
 
-HEIGHT = 270
+HEIGHT = 260
+LOW = 190
 STRIP = 30
 """Pixels a hospital takes in `participation`."""
+LETTER = 6.6
+"""Pixels that a letter of a label takes."""
+LONGEST = 20
+"""Letters of a hospital's name in a chart; tables and tooltips have the whole."""
+FONT = "Source Sans, Liberation Sans, sans-serif"
 LABEL_GAP = 0.062
 """Least distance of two labels, as a share of the axis."""
 MOST_LABELLED = 8
@@ -48,7 +54,7 @@ def dice_by_region(rows: Sequence[RoundRow], planned: int, look: Palette) -> alt
         Series("ET", look.et, tuple((at, dice.ET) for at, dice in scored)),
         Series("mean", look.mean, tuple((at, dice.mean) for at, dice in scored), width=3.5),
     ]
-    return _lines(series, planned, "Dice", look)
+    return _lines(series, planned, look)
 
 
 def worst_and_mean(
@@ -57,16 +63,14 @@ def worst_and_mean(
     """Mean Dice beside that of the worst hospital; each hospital's own line only where rows share it."""
     mean = tuple((row.round, row.dice.mean) for row in rows if row.dice is not None)
     worst = tuple((row.round, row.worst_site_mean) for row in rows if row.worst_site_mean is not None)
-    lowest = next((row.worst_site for row in reversed(rows) if row.worst_site_mean is not None), None)
-    name = f"worst: {_short(hospitals.get(lowest, lowest))}" if lowest else "worst hospital"
+    shared = _by_hospital(rows, hospitals, look)
     return _lines(
         [
-            *_by_hospital(rows, hospitals, lowest, look),
-            Series(name, look.worst, worst, width=2.5, dash=(5, 4)),
+            *shared,
+            Series("worst" if shared else "worst hospital", look.worst, worst, width=2.5, dash=(5, 4)),
             Series("mean", look.mean, mean, width=3.5),
         ],
         planned,
-        "Mean Dice",
         look,
     )
 
@@ -75,7 +79,7 @@ def loss(rows: Sequence[RoundRow], planned: int, look: Palette) -> alt.LayerChar
     """Mean training loss by round; rounds whose loss is unknown are left out."""
     points = tuple((row.round, row.loss) for row in rows if row.loss is not None)
     series = Series("loss", look.taking_part, points, width=2.5, labelled=False)
-    return _lines([series], planned, "Loss", look, top=None, height=HEIGHT - 60)
+    return _lines([series], planned, look, top=None, height=LOW)
 
 
 def participation(
@@ -91,7 +95,7 @@ def participation(
             cells.append({"round": row.round, "hospital": _short(name), "state": state, "here": here})
     names = [_short(name) for name in hospitals.values()]
     base = alt.Chart(alt.Data(values=cells)).encode(
-        x=_rounds(planned, look),
+        x=_rounds(planned, first=1),
         y=alt.Y("hospital:N", title=None, scale=alt.Scale(domain=names), sort=names),
         tooltip=[
             alt.Tooltip("hospital:N", title="Hospital"),
@@ -105,7 +109,7 @@ def participation(
     absent = base.transform_filter("datum.here == 'missing'").mark_point(
         shape="cross", angle=45, size=150, filled=True, opacity=1, color=look.missing
     )
-    return _finish(alt.layer(present, absent), look, max(90, STRIP * len(names) + 40))
+    return _finish(alt.layer(present, absent), look, max(LOW, STRIP * len(names) + 40))
 
 
 def axis_top(values: Sequence[float]) -> float:
@@ -130,10 +134,7 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
     return found
 
 
-def _by_hospital(
-    rows: Sequence[RoundRow], hospitals: Mapping[str, str], lowest: str | None, look: Palette
-) -> list[Series]:
-    """One thin line a hospital; the lowest one's name stands at the line of the worst already."""
+def _by_hospital(rows: Sequence[RoundRow], hospitals: Mapping[str, str], look: Palette) -> list[Series]:
     points: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
         for site in row.sites:
@@ -146,7 +147,7 @@ def _by_hospital(
             look.hospital,
             tuple(line),
             width=1.4,
-            labelled=few and site != lowest,
+            labelled=few,
         )
         for site, line in sorted(points.items())
     ]
@@ -155,7 +156,6 @@ def _by_hospital(
 def _lines(
     series: Sequence[Series],
     planned: int,
-    title: str,
     look: Palette,
     top: float | None = 1.0,
     height: int = HEIGHT,
@@ -164,13 +164,17 @@ def _lines(
     values = [value for one in series for _, value in one.points]
     high = axis_top(values) if top is not None else (max(values, default=1.0) * 1.1 or 1.0)
     y = alt.Y(
-        "value:Q", title=title, scale=alt.Scale(domain=[0, high], nice=False), axis=alt.Axis(tickCount=5)
+        "value:Q",
+        title=None,
+        scale=alt.Scale(domain=[0, high], nice=False),
+        axis=alt.Axis(tickCount=4 if height == LOW else 5),
     )
-    x = _rounds(planned, look)
+    x = _rounds(planned)
     layers: list[alt.Chart] = [_line(one, x, y) for one in series]
     layers += _labels(series, x, y, high)
     layers.append(_tooltip(series, x))
-    return _finish(alt.layer(*layers), look, height)
+    longest = max((len(one.name) for one in series if one.labelled), default=0)
+    return _finish(alt.layer(*layers), look, height, right=14 + LETTER * longest)
 
 
 def _line(one: Series, x: alt.X, y: alt.Y) -> alt.Chart:
@@ -189,12 +193,13 @@ def _line(one: Series, x: alt.X, y: alt.Y) -> alt.Chart:
 
 
 def _labels(series: Sequence[Series], x: alt.X, y: alt.Y, high: float) -> list[alt.Chart]:
-    """Names at the lines' ends, moved apart where they would lie over each other."""
-    ends = [one for one in series if one.labelled and one.points]
+    """Names at the ends of lines that reach the last round, moved apart where they would overlap."""
+    last = max((one.points[-1][0] for one in series if one.points), default=0)
+    ends = [one for one in series if one.labelled and one.points and one.points[-1][0] == last]
     heights = spread([one.points[-1][1] for one in ends], LABEL_GAP * high)
     charts = []
     for one, height in zip(ends, heights, strict=True):
-        values = [{"round": one.points[-1][0], "value": height, "name": one.name}]
+        values = [{"round": last, "value": height, "name": one.name}]
         bold = "bold" if one.width > 2 else "normal"
         mark = {"align": "left", "dx": 8, "fontSize": 12, "fontWeight": bold, "color": one.colour}
         charts.append(alt.Chart(alt.Data(values=values)).mark_text(**mark).encode(x=x, y=y, text="name:N"))
@@ -215,16 +220,19 @@ def _tooltip(series: Sequence[Series], x: alt.X) -> alt.Chart:
     return alt.Chart(data).mark_rule(strokeWidth=24, opacity=0.001).encode(x=x, tooltip=tips)
 
 
-def _rounds(planned: int, look: Palette) -> alt.X:
-    """The x axis: whole rounds from 0 to those planned, so that a live chart never rescales."""
+def _rounds(planned: int, first: int = 0) -> alt.X:
+    """The x axis: whole rounds up to those planned, so that a live chart never rescales."""
     step = max(1, math.ceil(planned / 12))
-    axis = alt.Axis(values=list(range(0, planned + 1, step)), format="d", grid=False)
-    return alt.X("round:Q", title="Round", scale=alt.Scale(domain=[0, planned], nice=False), axis=axis)
+    low, high = (0, planned) if first == 0 else (first - 0.5, planned + 0.5)
+    axis = alt.Axis(values=list(range(first, planned + 1, step)), format="d", grid=False)
+    return alt.X("round:Q", title="Round", scale=alt.Scale(domain=[low, high], nice=False), axis=axis)
 
 
-def _finish(chart: alt.LayerChart, look: Palette, height: int) -> alt.LayerChart:
+def _finish(chart: alt.LayerChart, look: Palette, height: int, right: float = 8) -> alt.LayerChart:
+    """Size, room for names right of the plot, fonts and colours."""
     return (
-        chart.properties(height=height, padding={"left": 4, "top": 8, "right": 8, "bottom": 4})
+        chart.properties(height=height, padding={"left": 4, "top": 8, "right": right, "bottom": 4})
+        .configure(font=FONT, background="transparent")
         .configure_view(stroke=None)
         .configure_axis(
             gridColor=look.grid,
@@ -242,4 +250,4 @@ def _finish(chart: alt.LayerChart, look: Palette, height: int) -> alt.LayerChart
 
 def _short(name: str) -> str:
     text = printable(name)
-    return text if len(text) <= 28 else text[:27] + "…"
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -45,6 +45,6 @@ def downloads(detail: RunDetail, client: Callable[[], ApiClient]) -> None:
             icon=":material/download:",
         )
     if not finished:
-        st.caption(words.MODEL_NOT_YET)
+        st.markdown(f":gray[{words.MODEL_NOT_YET}]")
     st.markdown("The same on a terminal:")
     st.code(words.status_line(run), language="bash")

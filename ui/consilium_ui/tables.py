@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import streamlit as st
-from streamlit.column_config import Column as _Column
+from streamlit.elements.lib.column_types import ColumnConfig
 
 from consilium.contracts.api import DecisionView, RunDetail, SiteView
 from consilium.contracts.reports import RoundRow, SiteRow
 from consilium.vocabulary import Reason, text_of
 from consilium_ui.figures import hospital_names, newest_word
-from consilium_ui.words import NOTHING, ago, between, clock, missing, plain, printable, skipped
+from consilium_ui.words import HINTS, NOTHING, ago, between, clock, missing, plain, printable, skipped
 
 CLOCK_SECONDS = 120.0
 """A site's clock that differs by more is pointed out."""
@@ -21,7 +21,7 @@ CLOCK_SECONDS = 120.0
 def hospitals_table(detail: RunDetail) -> pd.DataFrame:
     """One row a hospital of the roster. Cells are Markdown with every outside name escaped.
 
-    Columns: Hospital, Connection, Doing, Decision, Last closed round, Cases, Skipped cases.
+    Columns: Hospital, Connection, Doing, Decision, Last round, Cases, Skipped cases.
     """
     sites = {view.site: view for view in detail.sites}
     shared = _newest_counts(detail.rows)
@@ -35,7 +35,7 @@ def hospitals_table(detail: RunDetail) -> pd.DataFrame:
                 "Connection": connection(view, detail.server_time),
                 "Doing": _doing(view),
                 "Decision": text_of(stand.decision) if stand else NOTHING,
-                "Last closed round": _last_round(detail.rows, site),
+                "Last round": _last_round(detail.rows, site),
                 "Cases": _cases(view, shared.get(site)),
                 "Skipped cases": skipped(view.skipped) if view else NOTHING,
             }
@@ -53,10 +53,10 @@ def connection(view: SiteView | None, server_time: str) -> str:
     heard = ago(between(view.seen_at, server_time))
     at = clock(view.heartbeat_at)
     if not view.online:
-        return f":red[**offline**]  \nlast heartbeat {plain(at)}, {heard}"
+        return f":red[**offline**], {heard}  \nlast heartbeat {plain(at)}"
     drift = _drift(view)
     note = f"  \n:orange[its clock is {drift:.0f} s off]" if drift > CLOCK_SECONDS else ""
-    return f":green[**online**]  \n{plain(at.split(' ', 1)[-1])}, {heard}{note}"
+    return f":green[**online**], {heard}  \nat {plain(at.split(' ', 1)[-1])}{note}"
 
 
 def rounds_table(rows: Sequence[RoundRow], hospitals: Mapping[str, str]) -> pd.DataFrame:
@@ -70,16 +70,13 @@ def rounds_table(rows: Sequence[RoundRow], hospitals: Mapping[str, str]) -> pd.D
             {
                 "Round": str(row.round) if trained else "0 (untrained)",
                 "Mean Dice": dice.mean if dice else None,
-                "TC": dice.TC if dice else None,
-                "WT": dice.WT if dice else None,
-                "ET": dice.ET if dice else None,
-                "Worst hospital": row.worst_site_mean,
-                "Hospitals": str(row.participants) if trained and row.participants else NOTHING,
-                "Missing": printable(missing(reasons, hospitals)) or NOTHING,
+                "Worst": row.worst_site_mean,
+                "Hospitals": str(row.participants) if trained and row.participants else None,
                 "Skipped": row.skipped_cases if trained else None,
                 "MB up": row.bytes_up / 1e6 if trained else None,
                 "MB down": row.bytes_down / 1e6 if trained else None,
                 "Seconds": row.seconds if trained else None,
+                "Missing, and why": printable(missing(reasons, hospitals)) if reasons else None,
             }
         )
     return pd.DataFrame(table)
@@ -87,18 +84,17 @@ def rounds_table(rows: Sequence[RoundRow], hospitals: Mapping[str, str]) -> pd.D
 
 def columns() -> dict[str, ColumnConfig]:
     """How `st.dataframe` writes the columns of `rounds_table`."""
-    number = st.column_config.NumberColumn
-    dice = {name: number(format="%.3f", width=70) for name in ("Mean Dice", "TC", "WT", "ET")}
+    number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     return {
-        "Round": st.column_config.TextColumn(width=100),
-        **dice,
-        "Worst hospital": number(format="%.3f", width=105),
-        "Hospitals": st.column_config.TextColumn(width=75),
-        "Missing": st.column_config.TextColumn(width="large"),
-        "Skipped": number(help="Cases skipped in this round", width=70),
+        "Round": text(width=95),
+        "Mean Dice": number(format="%.3f", width=85),
+        "Worst": number(format="%.3f", width=65, help=HINTS["worst"]),
+        "Hospitals": text(width=80, help=HINTS["participants"]),
+        "Skipped": number(width=70, help=HINTS["skipped"]),
         "MB up": number(format="%.1f", width=70),
-        "MB down": number(format="%.1f", width=75),
-        "Seconds": number(format="%.1f", width=75),
+        "MB down": number(format="%.1f", width=80),
+        "Seconds": number(format="%.1f", width=75, help="Wall time of the round, at the aggregator."),
+        "Missing, and why": text(width=345),
     }
 
 
@@ -125,7 +121,7 @@ def worst_text(worst: float | None, site: str | None, hospitals: Mapping[str, st
 def _doing(view: SiteView | None) -> str:
     if view is None or view.stage is None or not view.online:
         return NOTHING
-    of = f", round {view.round}" if view.round is not None else ""
+    of = f"  \nround {view.round}" if view.round is not None else ""
     return f"{text_of(view.stage)}{of}"
 
 
@@ -135,9 +131,9 @@ def _last_round(rows: Sequence[RoundRow], site: str) -> str:
         return NOTHING
     number, reason = word
     return (
-        f"round {number}: took part"
+        f":green[in] round {number}"
         if reason is None
-        else f":orange[**round {number}: missing**]  \n{_why(reason)}"
+        else f":orange[**missing**] in round {number}  \n{_why(reason)}"
     )
 
 
@@ -147,7 +143,7 @@ def _why(reason: Reason) -> str:
 
 def _cases(view: SiteView | None, counts: SiteRow | None) -> str:
     if counts is not None:
-        return f"{counts.cases_train} train, {counts.cases_test} held out"
+        return f"{counts.cases_train} train  \n{counts.cases_test} held out"
     return f"{view.cases} usable" if view is not None and view.cases else NOTHING
 
 

@@ -14,27 +14,29 @@ from consilium.vocabulary import CaseProblem, Reason, RunStatus, text_of
 
 NOTHING = "–"
 CLEAR = (
-    "**Updates are in the clear.** Secure aggregation is off in this run: the aggregator can read each "
-    "hospital's model update. No scan leaves a hospital."
+    "**Updates are in the clear:** secure aggregation is off, so the aggregator can read each hospital's "
+    "model update."
 )
-NO_BOUND = "**No privacy bound is proven.** The charter names no differential privacy."
+NO_BOUND = "**No privacy bound is proven** for this run."
+NO_SCAN = "No scan leaves a hospital."
 NO_STUDY = "No study yet"
 NO_STUDY_HELP = "Write a charter, then create the study. This page opens it by itself."
 NO_STUDY_LINE = "consilium study create charter.json --model initial.safetensors"
+LINK = "Newest first. The address of this page names study and run: share it as a link."
 NO_RUN = "No run yet"
 API_DOWN = "The API cannot be reached"
 WAITING_APPROVAL = "Each hospital decides with `consilium-site inbox` and `consilium-site approve ID`."
 MODEL_NOT_YET = "The model is there once the run has finished."
 ROUND_ZERO = "Round 0 is the untrained model."
 SHARED: Mapping[bool, str] = {
-    True: "Thin lines: each hospital, as the charter shares it.",
+    True: "Thin lines: each hospital; the charter shares them.",
     False: "The charter does not share each hospital's own Dice.",
 }
 HINTS: Mapping[str, str] = {
-    "dice": "Overlap of the model's regions with the annotators', 0 to 1: mean of TC, WT and ET over held-out "
-    "patients of the hospitals that answered.",
-    "worst": "Mean Dice of the hospital with the lowest score: a good mean can hide a hospital that the model "
-    "fails.",
+    "dice": "Overlap of the model's regions with the annotators', 0 to 1: mean of TC, WT and ET over "
+    "held-out patients of the hospitals that answered.",
+    "worst": "Mean Dice of the hospital with the lowest score: a good mean can hide a hospital that the "
+    "model fails.",
     "participants": "Hospitals whose update is in the last closed round's sum.",
     "bytes": "Sent by hospitals to the aggregator (up) and back (down), all rounds together.",
     "seconds": "Median wall time of the closed rounds, at the aggregator.",
@@ -108,7 +110,7 @@ def ago(seconds: float | None) -> str:
     """`just now`, `12 s ago`."""
     if seconds is None:
         return "never"
-    return "just now" if seconds < 2 else f"{span(float(round(seconds)) if seconds > 9 else seconds)} ago"
+    return "just now" if seconds < 1.5 else f"{span(seconds) if seconds > 9.5 else f'{seconds:.0f} s'} ago"
 
 
 def size(count: float) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from consilium.contracts.api import RunDetail, RunView, StudyView
-from consilium.vocabulary import RunStatus, text_of
-from consilium_ui import cards, charts, feed, tables, words
+from consilium.vocabulary import RunStatus
+from consilium_ui import cards, charts, feed, sidebar, tables, words
 from consilium_ui.downloads import downloads
 from consilium_ui.figures import hospital_names
 from consilium_ui.palette import palette
@@ -26,8 +26,9 @@ def page() -> None:
     elif not studies.value:
         _no_study()
     else:
-        study = _choose_study(studies.value)
-        run = _choose_run(study)
+        study = sidebar.choose_study(studies.value)
+        run = sidebar.choose_run(study)
+        sidebar.about(study)
         if run is None:
             _no_run(study)
         else:
@@ -70,43 +71,6 @@ def _no_study() -> None:
     st.code("consilium demo", language="bash")
 
 
-def _choose_study(studies: tuple[StudyView, ...]) -> StudyView:
-    by_id = {study.id: study for study in studies}
-    wanted = st.query_params.get("study", "")
-    named = next((key for key in by_id if len(wanted) >= 6 and key.startswith(wanted)), None)
-    chosen = st.sidebar.selectbox(
-        "Study",
-        list(by_id),
-        index=list(by_id).index(named) if named else 0,
-        format_func=lambda key: words.printable(by_id[key].title),
-        help="Newest first. The address of this page names study and run: share it as a link.",
-    )
-    if wanted and named is None:
-        st.sidebar.warning("The study in the address does not exist; shown is the newest.")
-    if chosen != named:
-        st.query_params.from_dict({"study": chosen[:12]})
-    return by_id[chosen]
-
-
-def _choose_run(study: StudyView) -> RunView | None:
-    by_id = {run.run: run for run in study.runs}
-    if not by_id:
-        return None
-    wanted = st.query_params.get("run", "")
-    chosen = st.sidebar.selectbox(
-        "Run",
-        list(by_id),
-        index=list(by_id).index(wanted) if wanted in by_id else 0,
-        format_func=lambda key: f"{key} ({text_of(by_id[key].status)})",
-        key=f"run-of-{study.id}",
-    )
-    if wanted and wanted not in by_id:
-        st.sidebar.warning("The run in the address does not exist; shown is the newest.")
-    if chosen != wanted:
-        st.query_params["run"] = chosen
-    return by_id[chosen]
-
-
 def _no_run(study: StudyView) -> None:
     st.title(words.plain(study.title), anchor=False)
     st.badge(words.NO_RUN, icon=":material/hourglass_empty:", color="orange")
@@ -137,10 +101,10 @@ def _live(run: str, every: float) -> None:
         return
     cards.header(detail)
     cards.stale(snapshot, feed.api_url(), every)
+    cards.notices(detail)
     cards.figures(detail)
     if detail.live is not None:
         cards.open_round(detail.live, detail.server_time, hospital_names(detail))
-    cards.notices(detail)
     _charts(detail)
     _tables(detail)
 
@@ -152,19 +116,19 @@ def _charts(detail: RunDetail) -> None:
         st.info("Scores appear here when the hospitals have scored the untrained model in round 1.")
         return
     left, right = st.columns(2, gap="medium")
-    with left.container(border=True):
+    with left.container(border=True, gap=None):
         st.markdown("**Dice by region**  \n:gray[" + words.ROUND_ZERO + "]")
         chart = charts.dice_by_region(detail.rows, planned, look)
         st.altair_chart(chart, theme=None, key="dice", alt="Dice by region and round")
-    with right.container(border=True):
+    with right.container(border=True, gap=None):
         st.markdown("**Mean and worst hospital**  \n:gray[" + words.SHARED[_shares(detail)] + "]")
         chart = charts.worst_and_mean(detail.rows, planned, names, look)
         st.altair_chart(chart, theme=None, key="worst", alt="Mean Dice and the worst hospital's by round")
     left, right = st.columns(2, gap="medium")
-    with left.container(border=True):
+    with left.container(border=True, gap=None):
         st.markdown("**Training loss**  \n:gray[Mean over hospitals, lower is better.]")
         st.altair_chart(charts.loss(detail.rows, planned, look), theme=None, key="loss", alt="Loss by round")
-    with right.container(border=True):
+    with right.container(border=True, gap=None):
         st.markdown("**Who took part**  \n:gray[Square: in the sum. Cross: missing; its tooltip says why.]")
         chart = charts.participation(detail.rows, planned, names, look)
         st.altair_chart(chart, theme=None, key="part", alt="Hospitals that took part, by round")
@@ -184,6 +148,7 @@ def _tables(detail: RunDetail) -> None:
     st.dataframe(
         tables.rounds_table(detail.rows, hospital_names(detail)),
         hide_index=True,
+        placeholder=words.NOTHING,
         column_config=tables.columns(),
         key="rounds",
         alt="Rounds, newest first",
