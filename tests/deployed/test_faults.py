@@ -30,35 +30,43 @@ def all_back(detail: RunDetail) -> bool:
     return bool(detail.rows) and detail.rows[-1].round > 2 and detail.rows[-1].participants == 4
 
 
-@pytest.mark.parametrize(
-    ("part", "reasons"),
-    [
-        ("vault", {Reason.VAULT_UNREACHABLE}),
-        ("relay", {Reason.NO_ANSWER, Reason.OFFLINE}),
-        ("supernode", {Reason.NO_ANSWER, Reason.OFFLINE}),
-    ],
-)
-def test_a_killed_part_costs_rounds_of_one_site_only(
-    deployed: Deployed, part: str, reasons: set[Reason]
-) -> None:
-    charter = deployed.study(f"Kill a {part}", rounds=40, deadline=DEADLINE)
+def start_and_kill(deployed: Deployed, kills: dict[str, str]) -> RunDetail:
+    """Launch, kill `kills` (site → part) in round 2, wait until all four take part again, stop."""
+    charter = deployed.study(f"Kill {' and '.join(kills.values())}", rounds=40, deadline=DEADLINE)
     for site in SITES:
         deployed.delay(site, 1.0)
     run = deployed.client.launch(charter.id).run
-    deployed.follow(
-        run, lambda d: d.run.rounds_done >= 1 and d.live is not None and d.live.opened.round == 2, 60.0
-    )
+    deployed.follow(run, in_round_two, 60.0)
     time.sleep(0.8)
-    os.kill(pid_of(deployed, "site-b", part), signal.SIGKILL)
+    for site, part in kills.items():
+        os.kill(pid_of(deployed, site, part), signal.SIGKILL)
     detail = deployed.follow(run, all_back, 150.0)
-    missed = [row for row in detail.rows if row.missing]
-    assert missed
-    assert {m.site for row in missed for m in row.missing} == {"site-b"}
-    assert {m.reason for row in missed for m in row.missing} <= reasons | {Reason.OFFLINE, Reason.NO_ANSWER}
-    assert missed[0].missing[0].reason in reasons
-    assert all(row.seconds < DEADLINE + 3.0 for row in missed)
     deployed.client.stop(run)
     deployed.finish(run, 30.0)
+    return detail
+
+
+def in_round_two(detail: RunDetail) -> bool:
+    return detail.live is not None and detail.live.opened.round == 2
+
+
+def test_a_killed_vault_costs_its_site_a_round_and_the_others_no_time(deployed: Deployed) -> None:
+    detail = start_and_kill(deployed, {"site-b": "vault"})
+    missed = [row for row in detail.rows if row.missing]
+    assert {(m.site, m.reason) for row in missed for m in row.missing} == {
+        ("site-b", Reason.VAULT_UNREACHABLE)
+    }
+    assert 1 <= len(missed) <= 3
+    assert all(row.seconds < DEADLINE for row in missed)
+
+
+def test_a_killed_relay_and_supernode_cost_their_sites_rounds_and_come_back(deployed: Deployed) -> None:
+    detail = start_and_kill(deployed, {"site-b": "relay", "site-c": "supernode"})
+    missed = [row for row in detail.rows if row.missing]
+    assert {m.site for row in missed for m in row.missing} == {"site-b", "site-c"}
+    assert {m.reason for row in missed for m in row.missing} <= {Reason.NO_ANSWER, Reason.OFFLINE}
+    assert [m.reason for m in missed[0].missing] == [Reason.NO_ANSWER, Reason.NO_ANSWER]
+    assert all(row.seconds < DEADLINE + 3.0 for row in missed)
 
 
 def test_a_dead_aggregator_is_never_shown_running_and_the_run_resumes(deployed: Deployed) -> None:

@@ -20,10 +20,10 @@ from consilium.vocabulary import CaseProblem, Decision, Reason, RunStatus, Stage
 
 RUN = "r5c0ffee1"
 HOSPITALS = {
-    "berlin": "Charité Berlin",
-    "leiden": "Leiden University Medical Center",
-    "lyon": "Hospices Civils de Lyon",
-    "oslo": "Oslo University Hospital",
+    "harbour": "Harbour Children's Hospital",
+    "lakeside": "Lakeside University Medical Center",
+    "northgate": "Northgate Hospital",
+    "st-anne": "St. Anne's Clinic",
 }
 START = datetime.datetime(2026, 1, 31, 12, 0, 0, tzinfo=datetime.UTC)
 SECONDS = 24.0
@@ -43,8 +43,8 @@ def charter(hospitals: dict[str, str], rounds: int) -> Charter:
     )
     return Charter(
         title="Glioma segmentation, four hospitals",
-        purpose="Show the page.",
-        model=Model(name="toy", arguments={"size": 8}, parameters=8, initial="0" * 64),
+        purpose="Can one network outline gliomas at four hospitals whose scanners and annotators differ?",
+        model=Model(name="unet", parameters=1_188_421, initial="0" * 64),
         rounds=Rounds(count=rounds),
         secure_aggregation=SecureAggregation(threshold=3, colluding=1, scale_bits=20),
         roster=roster,
@@ -87,11 +87,11 @@ def decisions(hospitals: dict[str, str], approved: int) -> tuple[DecisionView, .
 
 
 def row(number: int, hospitals: dict[str, str], shared: bool, scored: bool = True) -> RoundRow:
-    """Row `number`: Lyon is missing in rounds 3 and 4, Oslo's Dice lags, Leiden skips two cases."""
+    """Row `number`: Northgate is missing in rounds 3 and 4, St. Anne's Dice lags, Lakeside skips two cases."""
     rise = 1 - 0.72**number
     tc, wt, et = 0.04 + 0.62 * rise, 0.09 + 0.71 * rise, 0.02 + 0.55 * rise
     mean = (tc + wt + et) / 3
-    away = [site for site in hospitals if site == "lyon" and number in (3, 4)]
+    away = [site for site in hospitals if site == "northgate" and number in (3, 4)]
     there = tuple(site for site in sorted(hospitals) if site not in away)
     worst = mean * 0.78
     trained = number > 0
@@ -157,9 +157,9 @@ def detail(
 
 
 def open_round(number: int, since: float, hospitals: dict[str, str]) -> LiveRound:
-    """Round `number`, half answered; Lyon is offline in rounds 3 and 4."""
+    """Round `number`, half answered; Northgate is offline in rounds 3 and 4."""
     names = sorted(hospitals)
-    offline = tuple(site for site in names if site == "lyon" and number in (3, 4))
+    offline = tuple(site for site in names if site == "northgate" and number in (3, 4))
     asked = tuple(site for site in names if site not in offline)
     answered = tuple(
         SiteAnswered(round=number, attempt=1, site=site, seconds=4.0 + index)
@@ -170,8 +170,8 @@ def open_round(number: int, since: float, hospitals: dict[str, str]) -> LiveRoun
 
 
 def site_view(site: str, name: str, done: int, running: bool) -> SiteView:
-    """A hospital; Lyon's heartbeat stops in round 3 and comes back in round 5."""
-    away = site == "lyon" and done in (2, 3)
+    """A hospital; Northgate's heartbeat stops in round 3 and comes back in round 5."""
+    away = site == "northgate" and done in (2, 3)
     seen = done * SECONDS + (9 if not away else -70)
     return SiteView(
         site=site,
@@ -185,7 +185,7 @@ def site_view(site: str, name: str, done: int, running: bool) -> SiteView:
         stage=Stage.TRAINING if running else Stage.IDLE,
         round=done + 1 if running else None,
         cases=12,
-        skipped={CaseProblem.NOT_FINITE: 1, CaseProblem.MISSING_MODALITY: 1} if site == "leiden" else {},
+        skipped={CaseProblem.NOT_FINITE: 1, CaseProblem.MISSING_MODALITY: 1} if site == "lakeside" else {},
     )
 
 
@@ -196,6 +196,6 @@ def _site_row(site: str, regions: tuple[float, float, float], factor: float) -> 
         scores=Scores(tc=tc, wt=wt, et=et, scored=3),
         cases_train=9,
         cases_test=3,
-        skipped={CaseProblem.NOT_FINITE: 1} if site == "leiden" else {},
+        skipped={CaseProblem.NOT_FINITE: 1} if site == "lakeside" else {},
         seconds=18.0,
     )

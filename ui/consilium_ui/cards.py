@@ -32,10 +32,10 @@ def header(detail: RunDetail) -> None:
     share = run.rounds_done / run.rounds_planned if run.rounds_planned else 0.0
     st.progress(min(1.0, share), text=progress_text(detail))
     if run.error:
-        st.error(words.plain(run.error), icon=":material/error:", title="The run failed")
+        st.error(words.sentence(run.error), icon=":material/error:", title="The run failed")
     if run.status in (RunStatus.FAILED, RunStatus.STOPPED):
         st.markdown("Go on from the last checkpoint:")
-        st.code(words.resume_line(run.run), language="bash")
+        st.code(words.resume_line(run.run), language=None)
 
 
 def progress_text(detail: RunDetail) -> str:
@@ -61,9 +61,9 @@ def stale(snapshot: Snapshot[RunDetail], url: str, seconds: float) -> None:
         return
     since = f"{snapshot.at:%H:%M:%S} UTC" if snapshot.at else "an earlier time"
     st.warning(
-        f"Shown below is what it said at **{since}**. {words.plain(snapshot.problem)}. "
+        f"Shown is what it said at **{since}**. {words.sentence(snapshot.problem)} "
         f"Trying {words.plain(url)} again every {seconds:.0f} s.",
-        title=words.API_DOWN,
+        title=words.API_STALE,
         icon=":material/cloud_off:",
     )
 
@@ -89,7 +89,8 @@ def figures(detail: RunDetail) -> None:
     closed = None if found.closed is None else f"in round {found.closed}"
     _figure(boxes[2], "Hospitals", share, closed, "participants")
     _figure(boxes[3], "Sent up", words.size(found.bytes_up), f"{words.size(found.bytes_down)} down", "bytes")
-    _figure(boxes[4], "Time a round", words.span(found.seconds), "median", "seconds")
+    under = "median" if found.seconds is not None else None
+    _figure(boxes[4], "Time a round", words.span(found.seconds), under, "seconds")
 
 
 def _figure(

@@ -20,15 +20,19 @@ from consilium_ui.words import printable
 
 HEIGHT = 260
 LOW = 190
+PLOT = 390
+"""Pixels that the rounds of a chart share on a small screen."""
 STRIP = 30
 """Pixels a hospital takes in `participation`."""
-LETTER = 6.6
+LETTER = 6.0
 """Pixels that a letter of a label takes."""
 LONGEST = 20
 """Letters of a hospital's name in a chart; tables and tooltips have the whole."""
 FONT = "Source Sans, Liberation Sans, sans-serif"
 LABEL_GAP = 0.062
 """Least distance of two labels, as a share of the axis."""
+LEAST_WIDTH = 1.4
+"""Pixels of a hospital's own line; its name is written in the text's colour."""
 MOST_LABELLED = 8
 """Hospitals beyond which their lines stay unlabelled (the tooltip still names them)."""
 
@@ -54,7 +58,7 @@ def dice_by_region(rows: Sequence[RoundRow], planned: int, look: Palette) -> alt
         Series("ET", look.et, tuple((at, dice.ET) for at, dice in scored)),
         Series("mean", look.mean, tuple((at, dice.mean) for at, dice in scored), width=3.5),
     ]
-    return _lines(series, planned, look)
+    return _lines(series, axis_top(_values(series)), planned, look)
 
 
 def worst_and_mean(
@@ -63,53 +67,48 @@ def worst_and_mean(
     """Mean Dice beside that of the worst hospital; each hospital's own line only where rows share it."""
     mean = tuple((row.round, row.dice.mean) for row in rows if row.dice is not None)
     worst = tuple((row.round, row.worst_site_mean) for row in rows if row.worst_site_mean is not None)
-    shared = _by_hospital(rows, hospitals, look)
-    return _lines(
-        [
-            *shared,
-            Series("worst" if shared else "worst hospital", look.worst, worst, width=2.5, dash=(5, 4)),
-            Series("mean", look.mean, mean, width=3.5),
-        ],
-        planned,
-        look,
-    )
+    series = _by_hospital(rows, chart_names(hospitals), look)
+    name = "worst" if series else "worst hospital"
+    series.append(Series(name, look.worst, worst, width=2.5, dash=(5, 4)))
+    series.append(Series("mean", look.mean, mean, width=3.5))
+    return _lines(series, axis_top(_values(series)), planned, look)
 
 
 def loss(rows: Sequence[RoundRow], planned: int, look: Palette) -> alt.LayerChart:
     """Mean training loss by round; rounds whose loss is unknown are left out."""
     points = tuple((row.round, row.loss) for row in rows if row.loss is not None)
     series = Series("loss", look.taking_part, points, width=2.5, labelled=False)
-    return _lines([series], planned, look, top=None, height=LOW)
+    high = max((value for _, value in points), default=1.0) * 1.1
+    return _lines([series], high or 1.0, planned, look, LOW)
 
 
 def participation(
     rows: Sequence[RoundRow], planned: int, hospitals: Mapping[str, str], look: Palette
 ) -> alt.LayerChart:
     """One row a hospital, one mark a closed round: taking part, or missing with the reason."""
-    cells = []
-    for row in closed_rows(rows):
-        reasons = {item.site: text_of(item.reason) for item in row.missing}
-        for site, name in hospitals.items():
-            state = "took part" if site in row.participant_sites else reasons.get(site, "not asked")
-            here = "took part" if site in row.participant_sites else "missing"
-            cells.append({"round": row.round, "hospital": _short(name), "state": state, "here": here})
-    names = [_short(name) for name in hospitals.values()]
+    names = chart_names(hospitals)
+    cells = [
+        {"round": row.round, "hospital": names[site], **_state(row, site)}
+        for row in closed_rows(rows)
+        for site in hospitals
+    ]
+    order, size = list(names.values()), max(8.0, min(130.0, 0.4 * (PLOT / planned) ** 2))
     base = alt.Chart(alt.Data(values=cells)).encode(
         x=_rounds(planned, first=1),
-        y=alt.Y("hospital:N", title=None, scale=alt.Scale(domain=names), sort=names),
+        y=alt.Y("hospital:N", title=None, scale=alt.Scale(domain=order), sort=order),
         tooltip=[
             alt.Tooltip("hospital:N", title="Hospital"),
             alt.Tooltip("round:Q", title="Round"),
             alt.Tooltip("state:N", title="State"),
         ],
     )
-    present = base.transform_filter("datum.here == 'took part'").mark_point(
-        shape="square", size=130, filled=True, opacity=1, color=look.taking_part
+    present = base.transform_filter("datum.here == 'yes'").mark_point(
+        shape="square", size=size, filled=True, opacity=1, color=look.taking_part
     )
-    absent = base.transform_filter("datum.here == 'missing'").mark_point(
-        shape="cross", angle=45, size=150, filled=True, opacity=1, color=look.missing
+    absent = base.transform_filter("datum.here == 'no'").mark_point(
+        shape="cross", angle=45, size=1.15 * size, filled=True, opacity=1, color=look.missing
     )
-    return _finish(alt.layer(present, absent), look, max(LOW, STRIP * len(names) + 40))
+    return _finish(alt.layer(present, absent), look, max(LOW, STRIP * len(order) + 40))
 
 
 def axis_top(values: Sequence[float]) -> float:
@@ -134,7 +133,26 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
     return found
 
 
-def _by_hospital(rows: Sequence[RoundRow], hospitals: Mapping[str, str], look: Palette) -> list[Series]:
+def chart_names(hospitals: Mapping[str, str]) -> dict[str, str]:
+    """A short name for each site; the site's own where two hospitals would look the same."""
+    short = {site: _short(name) for site, name in hospitals.items()}
+    names = list(short.values())
+    return {site: name if names.count(name) == 1 else site for site, name in short.items()}
+
+
+def _state(row: RoundRow, site: str) -> dict[str, str]:
+    """What a cell of `participation` says and how it is marked."""
+    if site in row.participant_sites:
+        return {"state": "took part", "here": "yes"}
+    reason = next((text_of(item.reason) for item in row.missing if item.site == site), "not asked")
+    return {"state": reason, "here": "no"}
+
+
+def _values(series: Sequence[Series]) -> list[float]:
+    return [value for one in series for _, value in one.points]
+
+
+def _by_hospital(rows: Sequence[RoundRow], names: Mapping[str, str], look: Palette) -> list[Series]:
     points: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
         for site in row.sites:
@@ -143,10 +161,10 @@ def _by_hospital(rows: Sequence[RoundRow], hospitals: Mapping[str, str], look: P
     few = len(points) <= MOST_LABELLED
     return [
         Series(
-            _short(hospitals.get(site, site)),
+            names.get(site, site),
             look.hospital,
             tuple(line),
-            width=1.4,
+            width=LEAST_WIDTH,
             labelled=few,
         )
         for site, line in sorted(points.items())
@@ -154,27 +172,21 @@ def _by_hospital(rows: Sequence[RoundRow], hospitals: Mapping[str, str], look: P
 
 
 def _lines(
-    series: Sequence[Series],
-    planned: int,
-    look: Palette,
-    top: float | None = 1.0,
-    height: int = HEIGHT,
+    series: Sequence[Series], high: float, planned: int, look: Palette, height: int = HEIGHT
 ) -> alt.LayerChart:
-    """Lines with points, names at their ends, and one tooltip a round. `top` None fits the axis."""
-    values = [value for one in series for _, value in one.points]
-    high = axis_top(values) if top is not None else (max(values, default=1.0) * 1.1 or 1.0)
+    """Lines from 0 to `high` with points, names at their ends, and one tooltip a round."""
     y = alt.Y(
         "value:Q",
         title=None,
         scale=alt.Scale(domain=[0, high], nice=False),
         axis=alt.Axis(tickCount=4 if height == LOW else 5),
     )
-    x = _rounds(planned)
-    layers: list[alt.Chart] = [_line(one, x, y) for one in series]
-    layers += _labels(series, x, y, high)
-    layers.append(_tooltip(series, x))
     longest = max((len(one.name) for one in series if one.labelled), default=0)
-    return _finish(alt.layer(*layers), look, height, right=14 + LETTER * longest)
+    x = _rounds(planned, room=8 + LETTER * longest)
+    layers: list[alt.Chart] = [_line(one, x, y) for one in series]
+    layers += _labels(series, x, y, high, look)
+    layers.append(_tooltip(series, x, planned))
+    return _finish(alt.layer(*layers), look, height)
 
 
 def _line(one: Series, x: alt.X, y: alt.Y) -> alt.Chart:
@@ -192,7 +204,7 @@ def _line(one: Series, x: alt.X, y: alt.Y) -> alt.Chart:
     )
 
 
-def _labels(series: Sequence[Series], x: alt.X, y: alt.Y, high: float) -> list[alt.Chart]:
+def _labels(series: Sequence[Series], x: alt.X, y: alt.Y, high: float, look: Palette) -> list[alt.Chart]:
     """Names at the ends of lines that reach the last round, moved apart where they would overlap."""
     last = max((one.points[-1][0] for one in series if one.points), default=0)
     ends = [one for one in series if one.labelled and one.points and one.points[-1][0] == last]
@@ -200,13 +212,14 @@ def _labels(series: Sequence[Series], x: alt.X, y: alt.Y, high: float) -> list[a
     charts = []
     for one, height in zip(ends, heights, strict=True):
         values = [{"round": last, "value": height, "name": one.name}]
+        colour = one.colour if one.width > LEAST_WIDTH else look.text
         bold = "bold" if one.width > 2 else "normal"
-        mark = {"align": "left", "dx": 8, "fontSize": 12, "fontWeight": bold, "color": one.colour}
+        mark = {"align": "left", "dx": 8, "fontSize": 12, "fontWeight": bold, "color": colour}
         charts.append(alt.Chart(alt.Data(values=values)).mark_text(**mark).encode(x=x, y=y, text="name:N"))
     return charts
 
 
-def _tooltip(series: Sequence[Series], x: alt.X) -> alt.Chart:
+def _tooltip(series: Sequence[Series], x: alt.X, planned: int) -> alt.Chart:
     """An unseen bar at each round that shows every series there."""
     rounds: dict[int, dict[str, float | str]] = {}
     for index, one in enumerate(series):
@@ -217,21 +230,25 @@ def _tooltip(series: Sequence[Series], x: alt.X) -> alt.Chart:
         if one.points:
             tips.append(alt.Tooltip(f"series{index}:Q", title=one.name, format=".3f"))
     data = alt.Data(values=[rounds[at] for at in sorted(rounds)])
-    return alt.Chart(data).mark_rule(strokeWidth=24, opacity=0.001).encode(x=x, tooltip=tips)
+    width = max(2.0, min(24.0, PLOT / planned))
+    return alt.Chart(data).mark_rule(strokeWidth=width, opacity=0.001).encode(x=x, tooltip=tips)
 
 
-def _rounds(planned: int, first: int = 0) -> alt.X:
-    """The x axis: whole rounds up to those planned, so that a live chart never rescales."""
+def _rounds(planned: int, first: int = 0, room: float = 0.0) -> alt.X:
+    """The x axis: whole rounds up to those planned, so that a live chart never rescales.
+
+    `room` is the pixels kept free after the last round for names, inside the plot for the same reason.
+    """
     step = max(1, math.ceil(planned / 12))
-    low, high = (0, planned) if first == 0 else (first - 0.5, planned + 0.5)
+    low, high = (0.0, planned / (1 - room / PLOT)) if first == 0 else (first - 0.5, planned + 0.5)
     axis = alt.Axis(values=list(range(first, planned + 1, step)), format="d", grid=False)
     return alt.X("round:Q", title="Round", scale=alt.Scale(domain=[low, high], nice=False), axis=axis)
 
 
-def _finish(chart: alt.LayerChart, look: Palette, height: int, right: float = 8) -> alt.LayerChart:
-    """Size, room for names right of the plot, fonts and colours."""
+def _finish(chart: alt.LayerChart, look: Palette, height: int) -> alt.LayerChart:
+    """Size, fonts and colours."""
     return (
-        chart.properties(height=height, padding={"left": 4, "top": 8, "right": right, "bottom": 4})
+        chart.properties(height=height, padding={"left": 4, "top": 8, "right": 8, "bottom": 4})
         .configure(font=FONT, background="transparent")
         .configure_view(stroke=None)
         .configure_axis(

@@ -47,4 +47,4 @@ def downloads(detail: RunDetail, client: Callable[[], ApiClient]) -> None:
     if not finished:
         st.markdown(f":gray[{words.MODEL_NOT_YET}]")
     st.markdown("The same on a terminal:")
-    st.code(words.status_line(run), language="bash")
+    st.code(words.status_line(run), language=None)

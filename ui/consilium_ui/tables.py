@@ -12,7 +12,18 @@ from consilium.contracts.api import DecisionView, RunDetail, SiteView
 from consilium.contracts.reports import RoundRow, SiteRow
 from consilium.vocabulary import Reason, text_of
 from consilium_ui.figures import hospital_names, newest_word
-from consilium_ui.words import HINTS, NOTHING, ago, between, clock, missing, plain, printable, skipped
+from consilium_ui.words import (
+    HINTS,
+    NOTHING,
+    ago,
+    between,
+    clock,
+    missing,
+    plain,
+    printable,
+    skipped,
+    together,
+)
 
 CLOCK_SECONDS = 120.0
 """A site's clock that differs by more is pointed out."""
@@ -35,9 +46,9 @@ def hospitals_table(detail: RunDetail) -> pd.DataFrame:
                 "Connection": connection(view, detail.server_time),
                 "Doing": _doing(view),
                 "Decision": text_of(stand.decision) if stand else NOTHING,
-                "Last round": _last_round(detail.rows, site),
+                together("Last round"): _last_round(detail.rows, site),
                 "Cases": _cases(view, shared.get(site)),
-                "Skipped cases": skipped(view.skipped) if view else NOTHING,
+                "Skipped cases": skipped(view.skipped).replace("; ", "  \n") if view else NOTHING,
             }
         )
     return pd.DataFrame(rows)
@@ -50,13 +61,13 @@ def connection(view: SiteView | None, server_time: str) -> str:
     """
     if view is None or view.seen_at is None:
         return ":red[**offline**]  \nno heartbeat yet"
-    heard = ago(between(view.seen_at, server_time))
+    heard = together(ago(between(view.seen_at, server_time)))
     at = clock(view.heartbeat_at)
     if not view.online:
         return f":red[**offline**], {heard}  \nlast heartbeat {plain(at)}"
     drift = _drift(view)
     note = f"  \n:orange[its clock is {drift:.0f} s off]" if drift > CLOCK_SECONDS else ""
-    return f":green[**online**], {heard}  \nat {plain(at.split(' ', 1)[-1])}{note}"
+    return f":green[**online**], {heard}  \n{together('at ' + plain(at.split(' ', 1)[-1]))}{note}"
 
 
 def rounds_table(rows: Sequence[RoundRow], hospitals: Mapping[str, str]) -> pd.DataFrame:
@@ -86,15 +97,15 @@ def columns() -> dict[str, ColumnConfig]:
     """How `st.dataframe` writes the columns of `rounds_table`."""
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     return {
-        "Round": text(width=95),
-        "Mean Dice": number(format="%.3f", width=85),
-        "Worst": number(format="%.3f", width=65, help=HINTS["worst"]),
-        "Hospitals": text(width=80, help=HINTS["participants"]),
-        "Skipped": number(width=70, help=HINTS["skipped"]),
-        "MB up": number(format="%.1f", width=70),
-        "MB down": number(format="%.1f", width=80),
-        "Seconds": number(format="%.1f", width=75, help="Wall time of the round, at the aggregator."),
-        "Missing, and why": text(width=345),
+        "Round": text(width=88),
+        "Mean Dice": number(format="%.3f", width=78),
+        "Worst": number(format="%.3f", width=58, help=HINTS["worst"]),
+        "Hospitals": text(width=75, help=HINTS["participants"]),
+        "Skipped": number(width=65, help=HINTS["skipped"]),
+        "MB up": number(format="%.1f", width=60),
+        "MB down": number(format="%.1f", width=72),
+        "Seconds": number(format="%.1f", width=68, help="Wall time of the round, at the aggregator."),
+        "Missing, and why": text(width=398),
     }
 
 
@@ -121,7 +132,7 @@ def worst_text(worst: float | None, site: str | None, hospitals: Mapping[str, st
 def _doing(view: SiteView | None) -> str:
     if view is None or view.stage is None or not view.online:
         return NOTHING
-    of = f"  \nround {view.round}" if view.round is not None else ""
+    of = f"  \nround\u00a0{view.round}" if view.round is not None else ""
     return f"{text_of(view.stage)}{of}"
 
 
@@ -143,8 +154,8 @@ def _why(reason: Reason) -> str:
 
 def _cases(view: SiteView | None, counts: SiteRow | None) -> str:
     if counts is not None:
-        return f"{counts.cases_train} train  \n{counts.cases_test} held out"
-    return f"{view.cases} usable" if view is not None and view.cases else NOTHING
+        return together(f"{counts.cases_train} train") + "  \n" + together(f"{counts.cases_test} held out")
+    return together(f"{view.cases} usable") if view is not None and view.cases else NOTHING
 
 
 def _newest_counts(rows: Sequence[RoundRow]) -> dict[str, SiteRow]:

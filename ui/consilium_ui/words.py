@@ -6,6 +6,7 @@ Names come from outside. `plain` makes them safe in Markdown; charts and tables 
 from __future__ import annotations
 
 import datetime
+import re
 import string
 import unicodedata
 from collections.abc import Mapping
@@ -24,7 +25,8 @@ NO_STUDY_HELP = "Write a charter, then create the study. This page opens it by i
 NO_STUDY_LINE = "consilium study create charter.json --model initial.safetensors"
 LINK = "Newest first. The address of this page names study and run: share it as a link."
 NO_RUN = "No run yet"
-API_DOWN = "The API cannot be reached"
+API_SILENT = "The API cannot be read"
+API_STALE = "Nothing new from the API"
 WAITING_APPROVAL = "Each hospital decides with `consilium-site inbox` and `consilium-site approve ID`."
 MODEL_NOT_YET = "The model is there once the run has finished."
 ROUND_ZERO = "Round 0 is the untrained model."
@@ -51,6 +53,9 @@ STATUS_LOOK: Mapping[RunStatus, tuple[str, str]] = {
 }
 """Badge colour and icon of each status; the words stand beside them."""
 
+JOINER = "\u2060"
+_LINKS = re.compile(r"://|@|(?<=www)\.", re.IGNORECASE)
+"""What makes GitHub's Markdown link bare text, escaped or not: a word joiner before it breaks that."""
 _ESCAPED = str.maketrans({mark: f"\\{mark}" for mark in string.punctuation})
 
 
@@ -61,8 +66,18 @@ def printable(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` from outside so that Markdown shows it and does nothing else with it."""
-    return printable(text).translate(_ESCAPED)
+    """`text` from outside so that Markdown shows it and does nothing else with it, links included."""
+    return _LINKS.sub(f"{JOINER}\\g<0>", printable(text)).translate(_ESCAPED)
+
+
+def sentence(text: str) -> str:
+    """`plain`, with a capital at the start and a full stop at the end."""
+    return plain(text[:1].upper() + text[1:].rstrip(".")) + "."
+
+
+def together(text: str) -> str:
+    """`text` with spaces that do not break a line."""
+    return text.replace(" ", "\u00a0")
 
 
 def clock(moment: str | None) -> str:
@@ -99,6 +114,8 @@ def span(seconds: float | None) -> str:
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
+    if whole < 3600 and whole % 60 == 0:
+        return f"{whole // 60} min"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     if whole < 86_400:

@@ -55,20 +55,20 @@ def _watch() -> None:
 def _unreachable(studies: feed.Snapshot[tuple[StudyView, ...]]) -> None:
     st.title("Consilium", anchor=False)
     st.error(
-        f"{words.plain(studies.problem or '')}. Trying again every {LIVE_SECONDS:.0f} s.",
-        title=words.API_DOWN,
+        f"{words.sentence(studies.problem or '')} Trying again every {LIVE_SECONDS:.0f} s.",
+        title=words.API_SILENT,
         icon=":material/cloud_off:",
     )
     st.markdown("Start it beside this page, with the same home:")
-    st.code("consilium api", language="bash")
+    st.code("consilium api", language=None)
 
 
 def _no_study() -> None:
     st.title(words.NO_STUDY, anchor=False)
     st.markdown(words.NO_STUDY_HELP)
-    st.code(words.NO_STUDY_LINE, language="bash")
+    st.code(words.NO_STUDY_LINE, language=None)
     st.markdown("Or see the whole path with four phantom hospitals on this machine:")
-    st.code("consilium demo", language="bash")
+    st.code("consilium demo", language=None)
 
 
 def _no_run(study: StudyView) -> None:
@@ -81,7 +81,7 @@ def _no_run(study: StudyView) -> None:
     if study.approved < study.hospitals:
         st.markdown(words.WAITING_APPROVAL)
     st.markdown("Start a run when the hospitals have approved:")
-    st.code(words.launch_line(study.id), language="bash")
+    st.code(words.launch_line(study.id), language=None)
 
 
 def _run(run: RunView) -> None:
@@ -97,7 +97,7 @@ def _live(run: str, every: float) -> None:
     snapshot = feed.read(f"run/{run}", lambda api: api.run(run))
     detail = snapshot.value
     if detail is None:
-        st.error(words.plain(snapshot.problem or ""), title=words.API_DOWN, icon=":material/cloud_off:")
+        st.error(words.sentence(snapshot.problem or ""), title=words.API_SILENT, icon=":material/cloud_off:")
         return
     cards.header(detail)
     cards.stale(snapshot, feed.api_url(), every)

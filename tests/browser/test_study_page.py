@@ -1,0 +1,139 @@
+"""The study page in a real browser: it lives, keeps what it knows, hands out files, runs nobody's script."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consilium.vocabulary import RunStatus
+from ui import stub_play
+from ui.stub_api import Stub
+
+pytestmark = pytest.mark.browser
+
+CHARTS = "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg"
+SLOW = 30_000
+"""Milliseconds in which a change must be seen; the page looks every two seconds."""
+
+
+def play(stub: Stub, done: int, status: RunStatus = RunStatus.RUNNING, **changes: Any) -> None:
+    """Move the stub's run on to `done` closed rounds."""
+    detail = stub_play.detail(done, status, **changes)
+    hospitals = {view.site: view.hospital for view in detail.decisions}
+    known = stub_play.study_detail(hospitals, detail.run.rounds_planned)
+    stub.down = False
+    stub.details = {known.study.id: known}
+    stub.put(detail, stub_play.study(hospitals, detail.run.rounds_planned))
+
+
+def see(page: Any, text: str) -> None:
+    """Wait until `text` can be seen."""
+    page.get_by_text(text).first.wait_for(state="visible", timeout=SLOW)
+
+
+def gone(page: Any, text: str) -> None:
+    """Wait until `text` is no longer there."""
+    page.get_by_text(text).first.wait_for(state="detached", timeout=SLOW)
+
+
+def drawn(page: Any) -> None:
+    """Wait until all four charts are drawn."""
+    page.wait_for_function(f"document.querySelectorAll('{CHARTS}').length === 4", timeout=SLOW)
+
+
+def test_page_follows_a_run_by_itself_to_its_end(page: Any, portal: str, stub: Stub) -> None:
+    play(stub, 2)
+    page.goto(portal)
+    see(page, "2 of 8 rounds")
+    see(page, "Round 3 is open")
+    see(page, "Northgate Hospital: the site's SuperNode is not connected")
+    drawn(page)
+    assert f"run={stub_play.RUN}" in page.url
+    play(stub, 5)
+    see(page, "5 of 8 rounds")
+    see(page, "Round 6 is open")
+    play(stub, 8, RunStatus.FINISHED)
+    see(page, "8 of 8 rounds")
+    gone(page, "is open")
+    assert page.get_by_role("button", name="Model (safetensors)").is_enabled()
+
+
+def test_a_tick_redraws_no_chart_that_has_not_changed(page: Any, portal: str, stub: Stub) -> None:
+    play(stub, 4)
+    page.goto(portal)
+    drawn(page)
+    page.evaluate(f"document.querySelectorAll('{CHARTS}').forEach(node => node.dataset.kept = '1')")
+    asked = len(stub.asked)
+    end = time.monotonic() + 30
+    while len(stub.asked) < asked + 4 and time.monotonic() < end:
+        page.wait_for_timeout(200)
+    page.wait_for_timeout(1000)
+    assert len(stub.asked) >= asked + 4
+    assert page.locator("[data-kept='1']").count() == 4
+
+
+def test_missing_hospital_and_reason_stand_in_the_table(page: Any, portal: str, stub: Stub) -> None:
+    play(stub, 4)
+    page.goto(portal)
+    row = page.locator("[data-testid=stTable] tr", has_text="Northgate Hospital")
+    row.get_by_text("no answer before the round's deadline").wait_for(timeout=SLOW)
+    lakeside = page.locator("[data-testid=stTable] tr", has_text="Lakeside")
+    assert "1 × a file holds NaN or infinite voxels" in lakeside.inner_text()
+
+
+def test_a_link_opens_its_view_and_api_loss_keeps_it(page: Any, portal: str, stub: Stub) -> None:
+    play(stub, 3)
+    page.goto(f"{portal}/?study={stub.studies[0].id[:12]}&run={stub_play.RUN}")
+    see(page, "3 of 8 rounds")
+    stub.down = True
+    see(page, "Nothing new from the API")
+    assert page.get_by_text("3 of 8 rounds").is_visible()
+    assert "Traceback" not in page.content()
+    play(stub, 4)
+    gone(page, "Nothing new from the API")
+    see(page, "4 of 8 rounds")
+
+
+def test_downloads_bring_the_files_of_the_api(page: Any, portal: str, stub: Stub, tmp_path: Path) -> None:
+    play(stub, 8, RunStatus.FINISHED)
+    stub.asked.clear()
+    page.goto(portal)
+    see(page, "8 of 8 rounds")
+    assert not any("model" in path or "rounds." in path for path in stub.asked)
+    files = {}
+    for name in ("Rounds (CSV)", "Rounds (JSON)", "Model (safetensors)"):
+        with page.expect_download(timeout=SLOW) as coming:
+            page.get_by_role("button", name=name).click()
+        target = tmp_path / coming.value.suggested_filename
+        coming.value.save_as(target)
+        files[target.name] = target.read_bytes()
+    assert files[f"{stub_play.RUN}.safetensors"] == stub.model
+    assert files[f"{stub_play.RUN}-rounds.csv"].startswith(b"round,dice_mean\n0,")
+    assert [row["round"] for row in json.loads(files[f"{stub_play.RUN}-rounds.json"])] == list(range(9))
+
+
+def test_a_hospital_named_as_a_script_is_only_a_name(page: Any, portal: str, stub: Stub) -> None:
+    name = "<script>window.hit=1</script><img src=x onerror=window.hit=1> [z](https://evil.example)"
+    play(stub, 4, hospitals={**stub_play.HOSPITALS, "northgate": name})
+    page.goto(portal)
+    see(page, "<script>window.hit=1</script>")
+    drawn(page)
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.hit") is None
+    assert page.locator("a[href*='evil.example']").count() == 0
+    assert page.locator("img[src='x']").count() == 0
+
+
+def test_a_run_that_starts_later_is_found_without_a_reload(page: Any, portal: str, stub: Stub) -> None:
+    stub.down, stub.studies = False, []
+    page.goto(portal)
+    see(page, "No study yet")
+    known = stub_play.study_detail()
+    stub.details, stub.studies = {known.study.id: known}, [known.study]
+    see(page, "1 of 4 hospitals have approved the charter.")
+    play(stub, 1)
+    see(page, "1 of 8 rounds")

@@ -1,0 +1,138 @@
+"""Charts are pure: what they hold follows from the rows."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consilium_ui import charts
+from consilium_ui.palette import DARK, LIGHT, Palette
+from ui import stub_play
+
+ROWS = stub_play.detail(6).rows
+
+
+def lines(chart: Any) -> list[dict[str, Any]]:
+    return [layer for layer in chart.to_dict()["layer"] if layer["mark"]["type"] == "line"]
+
+
+def labels(chart: Any) -> list[str]:
+    document = chart.to_dict()
+    texts = [layer for layer in document["layer"] if layer["mark"]["type"] == "text"]
+    return [layer["data"]["values"][0]["name"] for layer in texts]
+
+
+def test_dice_chart_has_a_named_line_a_region_from_round_zero() -> None:
+    chart = charts.dice_by_region(ROWS, 8, LIGHT)
+    assert sorted(labels(chart)) == ["ET", "TC", "WT", "mean"]
+    for line in lines(chart):
+        assert [point["round"] for point in line["data"]["values"]] == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_axis_holds_all_planned_rounds_and_stays_while_a_run_goes_on() -> None:
+    axes = [
+        lines(charts.dice_by_region(stub_play.detail(done).rows, 8, LIGHT))[0]["encoding"]["x"]
+        for done in (2, 6)
+    ]
+    assert axes[0] == axes[1]
+    assert axes[0]["axis"]["values"] == list(range(9))
+    assert axes[0]["scale"]["domain"][1] > 8
+
+
+def test_an_unscored_row_has_no_point() -> None:
+    assert ROWS[-1].dice is None
+    last = lines(charts.dice_by_region(ROWS, 8, LIGHT))[0]["data"]["values"][-1]
+    assert last["round"] == 5
+
+
+def test_each_hospital_is_drawn_only_where_rows_share_it() -> None:
+    shared = charts.worst_and_mean(ROWS, 8, stub_play.HOSPITALS, LIGHT)
+    private = charts.worst_and_mean(stub_play.detail(6, shared=False).rows, 8, stub_play.HOSPITALS, LIGHT)
+    assert len(lines(shared)) == 6
+    assert len(lines(private)) == 2
+    assert labels(private) == ["worst hospital", "mean"]
+    assert "Harbour Children's Hospital" in labels(shared)
+
+
+def test_a_line_that_ends_early_is_not_named_at_the_last_round() -> None:
+    rows = stub_play.detail(5).rows
+    assert not any(
+        "Northgate" in name for name in labels(charts.worst_and_mean(rows, 8, stub_play.HOSPITALS, LIGHT))
+    )
+
+
+def test_participation_tells_why_a_hospital_is_missing() -> None:
+    document = charts.participation(ROWS, 8, stub_play.HOSPITALS, LIGHT).to_dict()
+    cells = document["data"]["values"]
+    northgate = {cell["round"]: cell["state"] for cell in cells if cell["hospital"].startswith("Northgate")}
+    assert northgate[2] == "took part"
+    assert northgate[3] == "the site's SuperNode is not connected"
+    assert northgate[4] == "no answer before the round's deadline"
+
+
+@pytest.mark.parametrize("rows", [(), ROWS[:1]])
+def test_charts_of_nothing_are_valid(rows: Any) -> None:
+    for chart in (
+        charts.dice_by_region(rows, 8, DARK),
+        charts.worst_and_mean(rows, 8, {}, DARK),
+        charts.loss(rows, 8, DARK),
+        charts.participation(rows, 8, {"a": "A"}, DARK),
+    ):
+        assert chart.to_dict()["layer"]
+
+
+def test_loss_leaves_unknown_rounds_out() -> None:
+    assert [point["round"] for point in lines(charts.loss(ROWS, 8, LIGHT))[0]["data"]["values"]] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
+
+
+@pytest.mark.parametrize(("highest", "top"), [(0.05, 0.2), (0.19, 0.4), (0.5, 0.6), (0.97, 1.0), (1.0, 1.0)])
+def test_axis_top_leaves_room_and_never_passes_one(highest: float, top: float) -> None:
+    assert charts.axis_top([0.01, highest]) == pytest.approx(top)
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_spread_keeps_order_and_distance(heights: list[float]) -> None:
+    placed = charts.spread(heights, 0.06)
+    ordered = [place for _, place in sorted(zip(heights, placed, strict=True), key=lambda pair: pair[0])]
+    assert all(later - earlier > 0.059 for earlier, later in itertools.pairwise(sorted(ordered)))
+    for (low, low_at), (high, high_at) in itertools.combinations(zip(heights, placed, strict=True), 2):
+        if low < high:
+            assert low_at < high_at
+
+
+@pytest.mark.parametrize(("look", "ground"), [(LIGHT, "#fbfcfd"), (DARK, "#10171e")])
+def test_every_colour_can_be_seen_on_its_ground(look: Palette, ground: str) -> None:
+    for name in ("tc", "wt", "et", "mean", "worst", "hospital", "taking_part", "missing"):
+        assert contrast(getattr(look, name), ground) >= 3.0, name
+    assert contrast(look.text, ground) >= 4.5
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2 contrast of two hex colours."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_hospitals_that_look_the_same_when_cut_are_told_apart() -> None:
+    names = charts.chart_names(
+        {"a": "University Medical Center North", "b": "University Medical Center South"}
+    )
+    assert names == {"a": "a", "b": "b"}
+    assert charts.chart_names({"a": "North"}) == {"a": "North"}

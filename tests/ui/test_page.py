@@ -1,0 +1,168 @@
+"""Each state of the page, run by Streamlit's own AppTest against a stub API over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import consilium_ui
+from consilium.vocabulary import Reason, RunStatus, text_of
+from ui import stub_play
+from ui.stub_api import Stub
+
+APP = Path(consilium_ui.__file__).with_name("app.py")
+HOSTILE = "<script>x()</script> **[a](javascript:b)** :red[c]"
+
+
+def open_page(**query: str) -> AppTest:
+    app = AppTest.from_file(str(APP), default_timeout=30)
+    for key, value in query.items():
+        app.query_params[key] = value
+    return app.run()
+
+
+def show(stub: Stub, done: int, status: RunStatus = RunStatus.RUNNING, **changes: object) -> None:
+    """Let the stub serve one run of the play with its study."""
+    detail = stub_play.detail(done, status, **changes)  # type: ignore[arg-type]
+    hospitals = {view.site: view.hospital for view in detail.decisions}
+    known = stub_play.study_detail(hospitals, detail.run.rounds_planned)
+    stub.details = {known.study.id: known}
+    stub.put(detail, stub_play.study(hospitals, detail.run.rounds_planned))
+
+
+def words_on(app: AppTest) -> str:
+    """All text of the page, as Markdown source."""
+    parts = [element.value for kind in (app.title, app.subheader, app.markdown) for element in kind]
+    parts += [element.value for kind in (app.error, app.warning, app.info) for element in kind]
+    parts += [element.value for element in app.code]
+    parts += [f"{metric.label} {metric.value} {metric.delta}" for metric in app.metric]
+    parts += [table.value.to_csv() for table in (*app.table, *app.dataframe)]
+    return "\n".join(str(part) for part in parts)
+
+
+def test_no_study_says_what_to_do(stub: Stub) -> None:
+    app = open_page()
+    assert app.title[0].value == "No study yet"
+    assert "consilium study create" in app.code[0].value
+    assert not app.exception
+
+
+def test_study_without_run_names_who_has_not_decided(stub: Stub) -> None:
+    known = stub_play.study_detail()
+    stub.studies, stub.details = [known.study], {known.study.id: known}
+    app = open_page()
+    text = words_on(app)
+    assert "1 of 4 hospitals have approved" in text
+    assert f"consilium study launch {known.study.id[:12]}" in text
+    assert "waiting for the site" in text
+
+
+def test_running_page_shows_progress_figures_and_who_is_missing(stub: Stub) -> None:
+    show(stub, 3)
+    app = open_page()
+    text = words_on(app)
+    assert not app.exception
+    assert [metric.value for metric in app.metric] == ["0.352", "0.274", "3 of 4", "55.0 MB", "25 s"]
+    assert app.metric[0].delta == "+0.302 vs untrained"
+    assert "Round 4 is open" in text
+    assert "1 of 3 asked hospitals are in" in text
+    assert "Northgate Hospital" in text
+    assert text_of(Reason.OFFLINE) in text
+    assert "last heartbeat 2026" in text
+    assert "aggregator can read each hospital's model update" in text
+    assert "No privacy bound is proven" in text
+    assert f"consilium study status {stub_play.RUN} --watch" in text
+
+
+def test_address_names_study_and_run(stub: Stub) -> None:
+    show(stub, 3)
+    app = open_page()
+    assert app.query_params["run"] in (stub_play.RUN, [stub_play.RUN])
+    wrong = open_page(study="feedfeedfeed", run="r00000000")
+    shown = " ".join(str(element.value) for element in wrong.sidebar.warning)
+    assert "study in the address does not exist" in shown
+    assert wrong.query_params["run"] in (stub_play.RUN, [stub_play.RUN])
+
+
+def test_failed_run_gives_its_reason_and_the_way_on(stub: Stub) -> None:
+    show(stub, 4, RunStatus.FAILED, error="round 5 closed with 1 upload, the charter needs 2")
+    app = open_page()
+    assert "1 upload" in app.error[0].value
+    assert f"consilium study resume {stub_play.RUN}" in words_on(app)
+
+
+def test_finished_run_hands_out_the_model_and_has_no_open_round(stub: Stub) -> None:
+    show(stub, 8, RunStatus.FINISHED)
+    app = open_page()
+    assert "is open" not in words_on(app)
+    assert "8 of 8 rounds" in str(app.get("progress")[0].proto)
+    disabled = [button.proto.disabled for button in app.get("download_button")]
+    assert disabled == [False, False, False]
+    assert not any("model" in path or "csv" in path for path in stub.asked)
+
+
+def test_unfinished_run_keeps_the_model_back_and_says_why(stub: Stub) -> None:
+    show(stub, 2)
+    app = open_page()
+    assert [button.proto.disabled for button in app.get("download_button")] == [False, False, True]
+    assert "once the run has finished" in words_on(app)
+
+
+def test_waiting_run_has_no_rows_yet(stub: Stub) -> None:
+    show(stub, 0, RunStatus.WAITING)
+    app = open_page()
+    assert not app.exception
+    assert app.metric[0].value == "–"
+    assert "No round yet." in words_on(app)
+
+
+def test_api_down_from_the_start_is_an_error_with_a_remedy(stub: Stub) -> None:
+    stub.down = True
+    app = open_page()
+    assert not app.exception
+    assert "does not answer" in app.error[0].value
+    assert app.code[0].value == "consilium api"
+
+
+def test_api_down_later_keeps_the_last_data_marked_with_its_time(stub: Stub) -> None:
+    show(stub, 3)
+    app = open_page()
+    stub.down = True
+    app.run()
+    assert not app.exception
+    assert app.metric[0].value == "0.352"
+    assert any("Shown is what it said at **" in warning.value for warning in app.warning)
+    stub.down = False
+    app.run()
+    assert not any("Shown is what it said" in warning.value for warning in app.warning)
+
+
+def test_wrong_token_is_told_as_the_api_tells_it(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "home" / "platform" / "token").write_text("another")
+    app = open_page()
+    assert "Wrong token" in app.error[0].value
+
+
+def test_missing_token_names_its_path_and_the_remedy(stub: Stub, tmp_path: Path) -> None:
+    (tmp_path / "home" / "platform" / "token").unlink()
+    app = open_page()
+    assert "cannot be read" in app.error[0].value
+    assert "consilium api" in app.error[0].value.replace("\\", "")
+
+
+def test_names_from_outside_are_escaped_in_every_markdown(stub: Stub) -> None:
+    show(stub, 3, hospitals={**stub_play.HOSPITALS, "st-anne": HOSTILE})
+    app = open_page()
+    assert not app.exception
+    markdown = [element.value for kind in (app.markdown, app.warning) for element in kind]
+    markdown += [table.value.to_csv() for table in app.table]
+    markdown += [str(metric.delta) for metric in app.metric]
+    assert any("script" in text for text in markdown)
+    for text in markdown:
+        assert "<script" not in text.replace("\\<", "")
+        assert "**[a]" not in text
+        assert ":red[c]" not in text
