@@ -119,7 +119,7 @@ TEXT: dict[str, str] = {
     Reason.NO_ANSWER: "no answer before the round's deadline",
     Reason.OFFLINE: "the site's SuperNode is not connected",
     Reason.SITE_ERROR: "an error inside the site; its own log has the detail",
-    RunStatus.WAITING: "waiting for approvals or launch",
+    RunStatus.WAITING: "waiting for Flower to start",
     RunStatus.RUNNING: "running",
     RunStatus.FINISHED: "finished",
     RunStatus.FAILED: "failed",

@@ -59,7 +59,7 @@ def test_page_follows_a_run_by_itself_to_its_end(page: Any, portal: str, stub: S
     play(stub, 8, RunStatus.FINISHED)
     see(page, "8 of 8 rounds")
     gone(page, "is open")
-    assert page.get_by_role("button", name="Model (safetensors)").is_enabled()
+    page.locator("button:enabled", has_text="Model (safetensors)").wait_for(timeout=SLOW)
 
 
 def test_a_tick_redraws_no_chart_that_has_not_changed(page: Any, portal: str, stub: Stub) -> None:

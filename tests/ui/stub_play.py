@@ -87,7 +87,7 @@ def decisions(hospitals: dict[str, str], approved: int) -> tuple[DecisionView, .
 
 
 def row(number: int, hospitals: dict[str, str], shared: bool, scored: bool = True) -> RoundRow:
-    """Row `number`: Northgate is missing in rounds 3 and 4, St. Anne's Dice lags, Lakeside skips two cases."""
+    """Row `number`: Northgate misses rounds 3 and 4, St. Anne's lags, Lakeside skips two cases."""
     rise = 1 - 0.72**number
     tc, wt, et = 0.04 + 0.62 * rise, 0.09 + 0.71 * rise, 0.02 + 0.55 * rise
     mean = (tc + wt + et) / 3

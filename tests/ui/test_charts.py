@@ -55,7 +55,7 @@ def test_each_hospital_is_drawn_only_where_rows_share_it() -> None:
     assert len(lines(shared)) == 6
     assert len(lines(private)) == 2
     assert labels(private) == ["worst hospital", "mean"]
-    assert "Harbour Children's Hospital" in labels(shared)
+    assert "Northgate Hospital" in labels(shared)
 
 
 def test_a_line_that_ends_early_is_not_named_at_the_last_round() -> None:
