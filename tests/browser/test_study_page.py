@@ -45,6 +45,15 @@ def drawn(page: Any) -> None:
     page.wait_for_function(f"document.querySelectorAll('{CHARTS}').length === 4", timeout=SLOW)
 
 
+def ticks(page: Any, stub: Stub, count: int) -> None:
+    """Wait until the page has asked the API `count` more times and has drawn what it heard."""
+    wanted, end = len(stub.asked) + count, time.monotonic() + 30
+    while len(stub.asked) < wanted and time.monotonic() < end:
+        page.wait_for_timeout(200)
+    assert len(stub.asked) >= wanted
+    page.wait_for_timeout(1000)
+
+
 def test_page_follows_a_run_by_itself_to_its_end(page: Any, portal: str, stub: Stub) -> None:
     play(stub, 2)
     page.goto(portal)
@@ -67,12 +76,7 @@ def test_a_tick_redraws_no_chart_that_has_not_changed(page: Any, portal: str, st
     page.goto(portal)
     drawn(page)
     page.evaluate(f"document.querySelectorAll('{CHARTS}').forEach(node => node.dataset.kept = '1')")
-    asked = len(stub.asked)
-    end = time.monotonic() + 30
-    while len(stub.asked) < asked + 4 and time.monotonic() < end:
-        page.wait_for_timeout(200)
-    page.wait_for_timeout(1000)
-    assert len(stub.asked) >= asked + 4
+    ticks(page, stub, 4)
     assert page.locator("[data-kept='1']").count() == 4
 
 
@@ -96,6 +100,24 @@ def test_a_link_opens_its_view_and_api_loss_keeps_it(page: Any, portal: str, stu
     play(stub, 4)
     gone(page, "Nothing new from the API")
     see(page, "4 of 8 rounds")
+
+
+def test_a_run_is_chosen_by_hand_while_the_page_ticks(page: Any, portal: str, stub: Stub) -> None:
+    play(stub, 3)
+    newest = stub.studies[0].runs[0]
+    older = stub_play.detail(8, RunStatus.FINISHED)
+    older = older.model_copy(update={"run": older.run.model_copy(update={"run": "r01d"})})
+    stub.runs["r01d"] = older
+    stub.studies = [stub.studies[0].model_copy(update={"runs": (newest, older.run)})]
+    page.goto(portal)
+    see(page, "3 of 8 rounds")
+    page.get_by_role("combobox").nth(1).click()
+    ticks(page, stub, 4)
+    page.get_by_role("option", name="r01d · finished").click()
+    see(page, "8 of 8 rounds")
+    page.wait_for_url("**run=r01d**", timeout=SLOW)
+    ticks(page, stub, 2)
+    assert page.get_by_text("8 of 8 rounds").is_visible()
 
 
 def test_downloads_bring_the_files_of_the_api(page: Any, portal: str, stub: Stub, tmp_path: Path) -> None:

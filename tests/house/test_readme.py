@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -75,3 +76,35 @@ def test_a_demo_home_that_holds_something_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "not empty" in done.stderr
+
+
+@pytest.mark.deployed
+def test_ctrl_c_stops_all_that_a_demo_started(tmp_path: Path) -> None:
+    """Interrupted in the middle, it ends by itself and leaves no process of its home behind."""
+    home = tmp_path / "home"
+    command = [BIN / "consilium", "demo", "--home", home, "--port", "0", "--cases", "4", "--size", "32"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    said = ""
+    while "approved by" not in said:
+        line = process.stdout.readline()
+        assert line, said
+        said += line
+    assert running_in(home)
+    process.send_signal(signal.SIGINT)
+    said += process.communicate(timeout=90)[0]
+    assert process.returncode == 1, said
+    assert "Traceback" not in said
+    assert running_in(home) == []
+
+
+def running_in(home: Path) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if str(home) in line and "demo" not in line:
+            found.append(line)
+    return found

@@ -27,6 +27,7 @@ HOSPITALS = {
 }
 START = datetime.datetime(2026, 1, 31, 12, 0, 0, tzinfo=datetime.UTC)
 SECONDS = 24.0
+DEADLINE = 120.0
 MB = 1_000_000
 
 
@@ -45,7 +46,7 @@ def charter(hospitals: dict[str, str], rounds: int) -> Charter:
         title="Glioma segmentation, four hospitals",
         purpose="Can one network outline gliomas at four hospitals whose scanners and annotators differ?",
         model=Model(name="unet", parameters=1_188_421, initial="0" * 64),
-        rounds=Rounds(count=rounds),
+        rounds=Rounds(count=rounds, deadline_seconds=DEADLINE),
         secure_aggregation=SecureAggregation(threshold=3, colluding=1, scale_bits=20),
         roster=roster,
     )
@@ -165,7 +166,7 @@ def open_round(number: int, since: float, hospitals: dict[str, str]) -> LiveRoun
         SiteAnswered(round=number, attempt=1, site=site, seconds=4.0 + index)
         for index, site in enumerate(asked[: len(asked) // 2])
     )
-    opened = RoundOpened(round=number, attempt=1, asked=asked, offline=offline, deadline_seconds=120.0)
+    opened = RoundOpened(round=number, attempt=1, asked=asked, offline=offline, deadline_seconds=DEADLINE)
     return LiveRound(opened=opened, opened_at=at(since), answered=answered)
 
 
@@ -183,6 +184,7 @@ def site_view(site: str, name: str, done: int, running: bool) -> SiteView:
         seen_at=at(seen),
         online=not away,
         stage=Stage.TRAINING if running else Stage.IDLE,
+        run=RUN if running else None,
         round=done + 1 if running else None,
         cases=12,
         skipped={CaseProblem.NOT_FINITE: 1, CaseProblem.MISSING_MODALITY: 1} if site == "lakeside" else {},

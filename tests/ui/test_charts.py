@@ -40,7 +40,15 @@ def test_the_axis_holds_all_planned_rounds_and_stays_while_a_run_goes_on() -> No
     ]
     assert axes[0] == axes[1]
     assert axes[0]["axis"]["values"] == list(range(9))
-    assert axes[0]["scale"]["domain"][1] > 8
+    assert axes[0]["scale"]["domain"] == [0, 8]
+    assert axes[0]["scale"]["range"][1] == {"expr": "width - 32"}
+
+
+def test_both_dice_charts_have_one_scale() -> None:
+    one = charts.dice_by_region(ROWS, 8, LIGHT)
+    other = charts.worst_and_mean(ROWS, 8, stub_play.HOSPITALS, LIGHT)
+    scales = [lines(chart)[0]["encoding"]["y"]["scale"]["domain"] for chart in (one, other)]
+    assert scales[0] == scales[1] == [0, charts.dice_top(ROWS)]
 
 
 def test_an_unscored_row_has_no_point() -> None:

@@ -68,6 +68,7 @@ def test_running_page_shows_progress_figures_and_who_is_missing(stub: Stub) -> N
     assert app.metric[0].delta == "+0.302 vs untrained"
     assert "Round 4 is open" in text
     assert "1 of 3 asked hospitals are in" in text
+    assert "Clinic: training" in text
     assert "Northgate Hospital" in text
     assert text_of(Reason.OFFLINE) in text
     assert "last heartbeat 2026" in text

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -12,6 +10,7 @@ from consilium.vocabulary import RunStatus, text_of
 from consilium_ui import words
 from consilium_ui.feed import Snapshot
 from consilium_ui.figures import (
+    busy,
     elapsed,
     hospital_names,
     key_figures,
@@ -108,9 +107,9 @@ def _figure(
     )
 
 
-def open_round(live: LiveRound, server_time: str, hospitals: Mapping[str, str]) -> None:
-    """The round that is open: who has answered, whom it waits for, who cannot answer, time left."""
-    found = standings(live)
+def open_round(live: LiveRound, detail: RunDetail) -> None:
+    """The round that is open: who has answered, whom it waits for and what they do, who is out, time left."""
+    found, hospitals, doing = standings(live), hospital_names(detail), busy(detail, live.opened.round)
     answered = sum(state == "answered" for state in found.values())
     attempt = f", attempt {live.opened.attempt}" if live.opened.attempt > 1 else ""
     with st.container(border=True):
@@ -120,19 +119,19 @@ def open_round(live: LiveRound, server_time: str, hospitals: Mapping[str, str]) 
                 "asked hospitals are in",
                 width="content",
             )
-            left = time_left(live, server_time)
+            left = time_left(live, detail.server_time)
             text = f"deadline in {words.span(left)}" if left > 0 else "deadline passed, the round is closing"
             st.markdown(f":gray[:material/timer: {text}]", width="content")
         with st.container(horizontal=True, gap="small"):
             for site, state in found.items():
-                _chip(hospitals.get(site, site), state)
+                _chip(hospitals.get(site, site), state, doing.get(site, "waiting"))
 
 
-def _chip(hospital: str, state: str) -> None:
+def _chip(hospital: str, state: str, doing: str) -> None:
     name = words.plain(hospital)
     if state == "answered":
         st.badge(f"{name}: in", icon=":material/check:", color="green")
     elif state == "waiting":
-        st.badge(f"{name}: waiting", icon=":material/hourglass_empty:", color="gray")
+        st.badge(f"{name}: {doing}", icon=":material/hourglass_empty:", color="gray")
     else:
         st.badge(f"{name}: {text_of(state)}", icon=":material/warning:", color="orange")

@@ -58,7 +58,7 @@ def dice_by_region(rows: Sequence[RoundRow], planned: int, look: Palette) -> alt
         Series("ET", look.et, tuple((at, dice.ET) for at, dice in scored)),
         Series("mean", look.mean, tuple((at, dice.mean) for at, dice in scored), width=3.5),
     ]
-    return _lines(series, axis_top(_values(series)), planned, look)
+    return _lines(series, dice_top(rows), planned, look)
 
 
 def worst_and_mean(
@@ -71,7 +71,7 @@ def worst_and_mean(
     name = "worst" if series else "worst hospital"
     series.append(Series(name, look.worst, worst, width=2.5, dash=(5, 4)))
     series.append(Series("mean", look.mean, mean, width=3.5))
-    return _lines(series, axis_top(_values(series)), planned, look)
+    return _lines(series, dice_top(rows), planned, look)
 
 
 def loss(rows: Sequence[RoundRow], planned: int, look: Palette) -> alt.LayerChart:
@@ -111,6 +111,14 @@ def participation(
     return _finish(alt.layer(present, absent), look, max(LOW, STRIP * len(order) + 40))
 
 
+def dice_top(rows: Sequence[RoundRow]) -> float:
+    """Upper end of both Dice charts, which stand side by side: one scale, so that heights compare."""
+    values = [score for row in rows if row.dice for score in (row.dice.TC, row.dice.WT, row.dice.ET)]
+    values += [row.worst_site_mean for row in rows if row.worst_site_mean is not None]
+    values += [site.scores.mean for row in rows for site in row.sites if site.scores is not None]
+    return axis_top(values)
+
+
 def axis_top(values: Sequence[float]) -> float:
     """Upper end of a Dice axis: the next fifth above the highest value, 1 at most."""
     highest = max(values, default=0.0)
@@ -146,10 +154,6 @@ def _state(row: RoundRow, site: str) -> dict[str, str]:
         return {"state": "took part", "here": "yes"}
     reason = next((text_of(item.reason) for item in row.missing if item.site == site), "not asked")
     return {"state": reason, "here": "no"}
-
-
-def _values(series: Sequence[Series]) -> list[float]:
-    return [value for one in series for _, value in one.points]
 
 
 def _by_hospital(rows: Sequence[RoundRow], names: Mapping[str, str], look: Palette) -> list[Series]:
@@ -237,12 +241,14 @@ def _tooltip(series: Sequence[Series], x: alt.X, planned: int) -> alt.Chart:
 def _rounds(planned: int, first: int = 0, room: float = 0.0) -> alt.X:
     """The x axis: whole rounds up to those planned, so that a live chart never rescales.
 
-    `room` is the pixels kept free after the last round for names, inside the plot for the same reason.
+    `room` is the pixels kept free after the last round for names: inside the plot, since names that reach
+    out of it would make the plot narrower once they do.
     """
     step = max(1, math.ceil(planned / 12))
-    low, high = (0.0, planned / (1 - room / PLOT)) if first == 0 else (first - 0.5, planned + 0.5)
+    low, high = (0.0, planned) if first == 0 else (first - 0.5, planned + 0.5)
     axis = alt.Axis(values=list(range(first, planned + 1, step)), format="d", grid=False)
-    return alt.X("round:Q", title="Round", scale=alt.Scale(domain=[low, high], nice=False), axis=axis)
+    scale = alt.Scale(domain=[low, high], range=[0, alt.ExprRef(f"width - {room:.0f}")], nice=False)
+    return alt.X("round:Q", title="Round", scale=scale, axis=axis)
 
 
 def _finish(chart: alt.LayerChart, look: Palette, height: int) -> alt.LayerChart:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from consilium.contracts.api import LiveRound, RunDetail
 from consilium.contracts.reports import RoundRow
-from consilium.vocabulary import Reason, RunStatus
+from consilium.vocabulary import Reason, RunStatus, Stage, text_of
 from consilium_ui.words import between
 
 LAST_ROUNDS = 5
@@ -98,6 +98,16 @@ def standings(live: LiveRound) -> dict[str, Reason | str]:
         found[answer.site] = answer.reason or "answered"
     found.update(dict.fromkeys(live.opened.offline, Reason.OFFLINE))
     return dict(sorted(found.items()))
+
+
+def busy(detail: RunDetail, number: int) -> dict[str, str]:
+    """What each site that is heard of does in round `number` of this run, in words; idle ones are left out."""
+    return {
+        view.site: text_of(view.stage)
+        for view in detail.sites
+        if view.online and view.stage not in (None, Stage.IDLE)
+        if (view.run, view.round) == (detail.run.run, number)
+    }
 
 
 def hospital_names(detail: RunDetail) -> dict[str, str]:

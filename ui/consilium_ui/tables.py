@@ -82,7 +82,9 @@ def rounds_table(rows: Sequence[RoundRow], hospitals: Mapping[str, str]) -> pd.D
                 "Round": str(row.round) if trained else "0 (untrained)",
                 "Mean Dice": dice.mean if dice else None,
                 "Worst": row.worst_site_mean,
-                "Hospitals": str(row.participants) if trained and row.participants else None,
+                "Hospitals": f"{row.participants} of {len(hospitals)}"
+                if trained and row.participants
+                else None,
                 "Skipped": row.skipped_cases if trained else None,
                 "MB up": row.bytes_up / 1e6 if trained else None,
                 "MB down": row.bytes_down / 1e6 if trained else None,

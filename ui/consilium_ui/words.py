@@ -30,7 +30,8 @@ API_STALE = "Nothing new from the API"
 WAITING_APPROVAL = "Each hospital decides with `consilium-site inbox` and `consilium-site approve ID`."
 MODEL_NOT_YET = "The model is there once the run has finished."
 ROUND_ZERO = "Round 0 is the untrained model."
-SHARED: Mapping[bool, str] = {
+SHARED: Mapping[bool | None, str] = {
+    None: "No model is scored yet.",
     True: "Thin lines: each hospital; the charter shares them.",
     False: "The charter does not share each hospital's own Dice.",
 }
@@ -39,10 +40,10 @@ HINTS: Mapping[str, str] = {
     "held-out patients of the hospitals that answered.",
     "worst": "Mean Dice of the hospital with the lowest score: a good mean can hide a hospital that the "
     "model fails.",
-    "participants": "Hospitals whose update is in the last closed round's sum.",
+    "participants": "Hospitals whose update is in the round's sum.",
     "bytes": "Sent by hospitals to the aggregator (up) and back (down), all rounds together.",
     "seconds": "Median wall time of the closed rounds, at the aggregator.",
-    "skipped": "Cases left out in the last closed round; only the count leaves a hospital.",
+    "skipped": "Cases left out in the round; only the count leaves a hospital.",
 }
 STATUS_LOOK: Mapping[RunStatus, tuple[str, str]] = {
     RunStatus.WAITING: ("orange", ":material/hourglass_empty:"),

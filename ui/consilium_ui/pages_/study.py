@@ -8,7 +8,7 @@ from consilium.contracts.api import RunDetail, RunView, StudyView
 from consilium.vocabulary import RunStatus
 from consilium_ui import cards, charts, feed, sidebar, tables, words
 from consilium_ui.downloads import downloads
-from consilium_ui.figures import hospital_names
+from consilium_ui.figures import hospital_names, last_scored
 from consilium_ui.palette import palette
 
 LIVE_SECONDS = 2.0
@@ -104,7 +104,7 @@ def _live(run: str, every: float) -> None:
     cards.notices(detail)
     cards.figures(detail)
     if detail.live is not None:
-        cards.open_round(detail.live, detail.server_time, hospital_names(detail))
+        cards.open_round(detail.live, detail)
     _charts(detail)
     _tables(detail)
 
@@ -134,8 +134,9 @@ def _charts(detail: RunDetail) -> None:
         st.altair_chart(chart, theme=None, key="part", alt="Hospitals that took part, by round")
 
 
-def _shares(detail: RunDetail) -> bool:
-    return any(row.sites for row in detail.rows)
+def _shares(detail: RunDetail) -> bool | None:
+    """Whether rows tell each hospital's own Dice; None while none is scored."""
+    return None if last_scored(detail.rows) is None else any(row.sites for row in detail.rows)
 
 
 def _tables(detail: RunDetail) -> None:
