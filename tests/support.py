@@ -47,7 +47,7 @@ def toy_charter(
             "initial": sha256_hex(toy_model(size)),
         },
         "training": {"loss": "toy"},
-        "rounds": {"count": rounds, "deadline_seconds": deadline, "minimum_sites": min(2, n)},
+        "rounds": {"count": rounds, "deadline_seconds": deadline, "minimum_sites": threshold(n)},
         "secure_aggregation": {
             "threshold": threshold(n),
             "colluding": colluding_bound(n),

@@ -10,6 +10,7 @@ on `sys.path` and runs what it brings, in a process with this relay's rights. It
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import subprocess
@@ -27,6 +28,7 @@ from consilium_site.socket_client import VaultClient
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.3
+PULL_SECONDS = 600.0
 BEAT_SECONDS = 3.0
 
 
@@ -40,10 +42,12 @@ class RuntimeApi:
 
 
 class TaskLoop:
-    """Takes ClientApp tasks from one SuperNode and answers them in this process, one at a time.
+    """Takes ClientApp tasks from one SuperNode and answers them in this process.
 
-    flwr's own retry invoker is left out on purpose: on 401, which a restarted SuperNode answers to an old
-    task's token, it sends SIGINT to the whole process. The loop itself tries again.
+    A SuperNode works on one message at a time, but when a run ends in the middle of a message it leaves a
+    task whose content never comes. So each task has its own thread: a stuck one gives up after
+    `PULL_SECONDS` and holds up nobody. flwr's own retry invoker is left out on purpose: on 401, which a
+    restarted SuperNode answers to an old task's token, it sends SIGINT to the whole process.
     """
 
     def __init__(self, runtime: RuntimeApi) -> None:
@@ -72,6 +76,7 @@ class TaskLoop:
         """Poll for tasks for ever. A SuperNode that is away is waited for."""
         import httpx
 
+        bound_pull(PULL_SECONDS)
         while True:
             try:
                 token = self._acquire()
@@ -80,9 +85,8 @@ class TaskLoop:
                 time.sleep(2.0)
                 continue
             if token:
-                self._carry_out(token)
-            else:
-                time.sleep(POLL_SECONDS)
+                threading.Thread(target=self._carry_out, args=(token,), daemon=True, name="task").start()
+            time.sleep(POLL_SECONDS)
 
     def _acquire(self) -> str:
         """The token of a waiting ClientApp task, or ''."""
@@ -97,6 +101,7 @@ class TaskLoop:
         import httpx
         from flwr.common.constant import SubStatus
         from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+        from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
         from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
         from flwr.supercore.runtime import RuntimeHttpClient
         from flwr.supernode.runtime import run_clientapp
@@ -121,13 +126,23 @@ class TaskLoop:
             reply = app(message=message, context=context)
             run_clientapp.push_message(client, reply, context)
             status, detail = SubStatus.COMPLETED, ""
-        except (httpx.HTTPError, RuntimeError, ValueError, OSError) as error:
+        except (httpx.HTTPError, ObjectPullError, RuntimeError, ValueError, OSError) as error:
             log.warning("task not carried: %s", type(error).__name__)
         finally:
             run_clientapp.push_task_output(client, context, status, detail)
             if beats.is_running:
                 beats.stop()
             client.close()
+
+
+def bound_pull(seconds: float) -> None:
+    """Give flwr's pull of a task's content an end; by itself it waits for ever for what never comes."""
+    from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
+    from flwr.supernode.runtime import run_clientapp
+
+    run_clientapp.pull_and_inflate_object_from_tree = functools.partial(
+        pull_and_inflate_object_from_tree, max_time=seconds
+    )
 
 
 class Courier:

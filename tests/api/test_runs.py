@@ -42,14 +42,16 @@ def test_a_launch_says_what_is_missing(plane: ControlPlane) -> None:
     assert answer.status_code == 409
     assert "site-b, site-c" in answer.json()["detail"]
     plane.decide(plane.word("site-b"))
+    assert plane.post(path).status_code == 409
+    plane.decide(plane.word("site-c"))
     assert plane.post(path).json()["status"] == "waiting"
     assert "under way" in plane.post(path).json()["detail"]
 
 
 def test_a_withdrawn_approval_does_not_count(plane: ControlPlane) -> None:
     plane.create()
-    plane.decide(plane.word("site-a"))
-    plane.decide(plane.word("site-b"))
+    for site in ("site-a", "site-b", "site-c"):
+        plane.decide(plane.word(site))
     plane.decide(plane.word("site-b", "refused", minutes=1))
     assert plane.post(f"/studies/{plane.charter.id}/runs").status_code == 409
 

@@ -16,7 +16,7 @@ from ui.stub_api import Stub
 pytestmark = pytest.mark.browser
 
 CHARTS = "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg"
-SLOW = 30_000
+SLOW = 60_000
 """Milliseconds in which a change must be seen; the page looks every two seconds."""
 
 
@@ -47,7 +47,7 @@ def drawn(page: Any) -> None:
 
 def ticks(page: Any, stub: Stub, count: int) -> None:
     """Wait until the page has asked the API `count` more times and has drawn what it heard."""
-    wanted, end = len(stub.asked) + count, time.monotonic() + 30
+    wanted, end = len(stub.asked) + count, time.monotonic() + SLOW / 1000
     while len(stub.asked) < wanted and time.monotonic() < end:
         page.wait_for_timeout(200)
     assert len(stub.asked) >= wanted

@@ -26,32 +26,32 @@ def pid_of(deployed: Deployed, site: str, part: str) -> int:
     return next(pid for pid, line in descendants(agent.pid) if f"consilium-site {part} " in line)
 
 
-def all_back(detail: RunDetail) -> bool:
-    return bool(detail.rows) and detail.rows[-1].round > 2 and detail.rows[-1].participants == 4
-
-
-def start_and_kill(deployed: Deployed, kills: dict[str, str]) -> RunDetail:
-    """Launch, kill `kills` (site → part) in round 2, wait until all four take part again, stop."""
-    charter = deployed.study(f"Kill {' and '.join(kills.values())}", rounds=40, deadline=DEADLINE)
+def start_and_kill(deployed: Deployed, *kills: tuple[str, str]) -> RunDetail:
+    """Launch, then for each (site, part): kill it in a round, and wait until all four take part again."""
+    charter = deployed.study(f"Kill {', '.join(part for _, part in kills)}", rounds=60, deadline=DEADLINE)
     for site in SITES:
         deployed.delay(site, 1.0)
     run = deployed.client.launch(charter.id).run
-    deployed.follow(run, in_round_two, 60.0)
-    time.sleep(0.8)
-    for site, part in kills.items():
+    detail = deployed.follow(run, lambda each: each.run.rounds_done >= 1, 60.0)
+    for site, part in kills:
+        done = detail.run.rounds_done
+        deployed.follow(run, lambda each, n=done: each.live is not None and each.live.opened.round > n, 30.0)
+        time.sleep(0.8)
         os.kill(pid_of(deployed, site, part), signal.SIGKILL)
-    detail = deployed.follow(run, all_back, 150.0)
+        detail = deployed.follow(run, lambda each, n=done: back_after(each, n), 150.0)
     deployed.client.stop(run)
     deployed.finish(run, 30.0)
     return detail
 
 
-def in_round_two(detail: RunDetail) -> bool:
-    return detail.live is not None and detail.live.opened.round == 2
+def back_after(detail: RunDetail, done: int) -> bool:
+    """A round after `done` missed somebody, and the last closed one missed nobody."""
+    later = [row for row in detail.rows if row.round > done and row.participants]
+    return any(row.missing for row in later) and not later[-1].missing
 
 
 def test_a_killed_vault_costs_its_site_a_round_and_the_others_no_time(deployed: Deployed) -> None:
-    detail = start_and_kill(deployed, {"site-b": "vault"})
+    detail = start_and_kill(deployed, ("site-b", "vault"))
     missed = [row for row in detail.rows if row.missing]
     assert {(m.site, m.reason) for row in missed for m in row.missing} == {
         ("site-b", Reason.VAULT_UNREACHABLE)
@@ -60,12 +60,13 @@ def test_a_killed_vault_costs_its_site_a_round_and_the_others_no_time(deployed: 
     assert all(row.seconds < DEADLINE for row in missed)
 
 
-def test_a_killed_relay_and_supernode_cost_their_sites_rounds_and_come_back(deployed: Deployed) -> None:
-    detail = start_and_kill(deployed, {"site-b": "relay", "site-c": "supernode"})
+def test_a_killed_relay_or_supernode_costs_its_site_rounds_and_comes_back(deployed: Deployed) -> None:
+    """Both at one site: Flower takes about 46 s to give up their task, during which the site is missing."""
+    detail = start_and_kill(deployed, ("site-b", "relay"), ("site-b", "supernode"))
     missed = [row for row in detail.rows if row.missing]
-    assert {m.site for row in missed for m in row.missing} == {"site-b", "site-c"}
+    assert {m.site for row in missed for m in row.missing} == {"site-b"}
     assert {m.reason for row in missed for m in row.missing} <= {Reason.NO_ANSWER, Reason.OFFLINE}
-    assert [m.reason for m in missed[0].missing] == [Reason.NO_ANSWER, Reason.NO_ANSWER]
+    assert [m.reason for m in missed[0].missing] == [Reason.NO_ANSWER]
     assert all(row.seconds < DEADLINE + 3.0 for row in missed)
 
 

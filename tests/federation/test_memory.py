@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from consilium.contracts.messages import Order, SignedReply
 from consilium.contracts.reports import ModelScored, RoundClosed, RunFailed, RunFinished
 from consilium.learning.parameters import read_model
 from consilium.vocabulary import Reason
+from consilium_aggregator.ports import Answer
 from support import SITES, MemoryConsortium
 
 
@@ -215,24 +217,35 @@ def test_a_slow_site_answers_too_slow(tmp_path: Path) -> None:
     assert reply.reason == Reason.TOO_SLOW
 
 
-def test_a_forged_or_altered_upload_never_enters_the_sum(tmp_path: Path) -> None:
+def alter(answer: Answer, _: list[Answer]) -> Envelope:
+    assert answer.envelope is not None
+    upload = answer.envelope.arrays["upload"].copy()
+    upload[0] += 1
+    return Envelope(answer.envelope.header, {"upload": upload})
+
+
+def forge(_: Answer, answers: list[Answer]) -> Envelope:
+    other = next(each for each in answers if each.site == "site-c").envelope
+    assert other is not None
+    return other
+
+
+@pytest.mark.parametrize(("tamper", "reason"), [(alter, Reason.BAD_MESSAGE), (forge, Reason.BAD_SIGNATURE)])
+def test_a_forged_or_altered_upload_never_enters_the_sum(
+    tmp_path: Path, tamper: Callable[[Answer, list[Answer]], Envelope], reason: Reason
+) -> None:
     consortium = MemoryConsortium(tmp_path, rounds=1)
     transport = consortium.transport
     honest = transport.send
 
-    def tamper(tag: Any, orders: Any, seconds: float) -> None:
+    def lie(tag: Any, orders: Any, seconds: float) -> None:
         honest(tag, orders, seconds)
         for index, answer in enumerate(transport.answers):
-            if answer.site == "site-a" and answer.envelope is not None:
-                upload = answer.envelope.arrays["upload"].copy()
-                upload[0] += 1
-                changed = Envelope(answer.envelope.header, {"upload": upload})
-                transport.answers[index] = type(answer)(answer.site, answer.tag, changed)
-            if answer.site == "site-b":
-                other = next(each for each in transport.answers if each.site == "site-c")
-                transport.answers[index] = type(answer)(answer.site, answer.tag, other.envelope)
+            if answer.site == "site-a":
+                changed = tamper(answer, transport.answers)
+                transport.answers[index] = Answer(answer.site, answer.tag, changed)
 
-    transport.send = tamper  # type: ignore[method-assign]
+    transport.send = lie  # type: ignore[method-assign]
     assert consortium.run().go()
     missing = {m.site: m.reason for m in consortium.journal.of(RoundClosed)[0].missing}
-    assert missing == {"site-a": Reason.BAD_MESSAGE, "site-b": Reason.BAD_SIGNATURE}
+    assert missing == {"site-a": reason}

@@ -32,12 +32,18 @@ def test_the_runtime_client_and_task_functions_have_the_shape_that_the_relay_use
     from flwr.supernode.runtime import run_clientapp
 
     assert TaskType.CLIENT_APP
-    assert {"server_address", "insecure", "root_certificates", "interceptors", "retry_invoker"} <= set(
+    assert {"server_address", "insecure", "root_certificates", "interceptors"} <= set(
         inspect.signature(RuntimeHttpClient.from_server_address).parameters
     )
     assert {"master_secret", "protected_methods"} <= set(
         inspect.signature(SuperExecAuthHttpInterceptor.__init__).parameters
     )
+    from flwr.supercore.inflatable import inflatable_utils
+
+    pull = inflatable_utils.pull_and_inflate_object_from_tree
+    assert "max_time" in inspect.signature(pull).parameters
+    assert hasattr(run_clientapp, "pull_and_inflate_object_from_tree")
+    assert issubclass(inflatable_utils.ObjectPullError, Exception)
     assert list(inspect.signature(run_clientapp.pull_task_input).parameters) == ["client"]
     assert list(inspect.signature(run_clientapp.push_message).parameters) == ["client", "message", "context"]
     assert list(inspect.signature(run_clientapp.push_task_output).parameters) == [

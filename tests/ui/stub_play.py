@@ -13,7 +13,15 @@ from consilium.contracts.api import (
     StudyDetail,
     StudyView,
 )
-from consilium.contracts.charter import Charter, Member, Model, Rounds, SecureAggregation
+from consilium.contracts.charter import (
+    Charter,
+    Member,
+    Model,
+    Rounds,
+    SecureAggregation,
+    colluding_bound,
+    threshold,
+)
 from consilium.contracts.messages import Scores
 from consilium.contracts.reports import Dice, Missing, RoundOpened, RoundRow, SiteAnswered, SiteRow
 from consilium.vocabulary import CaseProblem, Decision, Reason, RunStatus, Stage
@@ -42,12 +50,15 @@ def charter(hospitals: dict[str, str], rounds: int) -> Charter:
         Member(site=site, hospital=name, identity=f"{index:064x}")
         for index, (site, name) in enumerate(sorted(hospitals.items()), 1)
     )
+    n = len(roster)
     return Charter(
         title="Glioma segmentation, four hospitals",
         purpose="Can one network outline gliomas at four hospitals whose scanners and annotators differ?",
         model=Model(name="unet", parameters=1_188_421, initial="0" * 64),
-        rounds=Rounds(count=rounds, deadline_seconds=DEADLINE),
-        secure_aggregation=SecureAggregation(threshold=3, colluding=1, scale_bits=20),
+        rounds=Rounds(count=rounds, deadline_seconds=DEADLINE, minimum_sites=threshold(n)),
+        secure_aggregation=SecureAggregation(
+            threshold=threshold(n), colluding=colluding_bound(n), scale_bits=16
+        ),
         roster=roster,
     )
 

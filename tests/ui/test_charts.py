@@ -20,6 +20,11 @@ def lines(chart: Any) -> list[dict[str, Any]]:
     return [layer for layer in chart.to_dict()["layer"] if layer["mark"]["type"] == "line"]
 
 
+def drawn(line: dict[str, Any]) -> set[int]:
+    """The series that one layer draws."""
+    return {point["series"] for point in line["data"]["values"]}
+
+
 def labels(chart: Any) -> list[str]:
     document = chart.to_dict()
     texts = [layer for layer in document["layer"] if layer["mark"]["type"] == "text"]
@@ -60,10 +65,28 @@ def test_an_unscored_row_has_no_point() -> None:
 def test_each_hospital_is_drawn_only_where_rows_share_it() -> None:
     shared = charts.worst_and_mean(ROWS, 8, stub_play.HOSPITALS, LIGHT)
     private = charts.worst_and_mean(stub_play.detail(6, shared=False).rows, 8, stub_play.HOSPITALS, LIGHT)
-    assert len(lines(shared)) == 6
-    assert len(lines(private)) == 2
+    assert [len(drawn(line)) for line in lines(shared)] == [4, 1, 1]
+    assert [len(drawn(line)) for line in lines(private)] == [1, 1]
     assert labels(private) == ["worst hospital", "mean"]
     assert "Northgate Hospital" in labels(shared)
+
+
+def test_a_crowd_of_hospitals_is_drawn_without_names() -> None:
+    crowd = {f"site-{number}": f"Hospital {number}" for number in range(9)}
+    row = stub_play.row(1, crowd, shared=True)
+    chart = charts.worst_and_mean([row], 8, crowd, LIGHT)
+    assert len(drawn(lines(chart)[0])) == 9
+    assert sorted(labels(chart)) == ["mean", "worst hospital"]
+    tips = [
+        tip["title"] for layer in chart.to_dict()["layer"] for tip in layer["encoding"].get("tooltip", [])
+    ]
+    assert tips == ["Round", "mean", "worst hospital"]
+
+
+@pytest.mark.parametrize(("planned", "named"), [(8, list(range(9))), (100, list(range(0, 101, 10)))])
+def test_the_axis_names_round_numbers(planned: int, named: list[int]) -> None:
+    x = lines(charts.loss(ROWS, planned, LIGHT))[0]["encoding"]["x"]
+    assert x["axis"]["values"] == named
 
 
 def test_a_line_that_ends_early_is_not_named_at_the_last_round() -> None:

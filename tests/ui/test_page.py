@@ -88,7 +88,7 @@ def test_address_names_study_and_run(stub: Stub) -> None:
 
 
 def test_failed_run_gives_its_reason_and_the_way_on(stub: Stub) -> None:
-    show(stub, 4, RunStatus.FAILED, error="round 5 closed with 1 upload, the charter needs 2")
+    show(stub, 4, RunStatus.FAILED, error="round 5 closed with 1 upload, the charter needs 3")
     app = open_page()
     assert "1 upload" in app.error[0].value
     assert f"consilium study resume {stub_play.RUN}" in words_on(app)
@@ -167,3 +167,10 @@ def test_names_from_outside_are_escaped_in_every_markdown(stub: Stub) -> None:
         assert "<script" not in text.replace("\\<", "")
         assert "**[a]" not in text
         assert ":red[c]" not in text
+
+
+def test_the_model_is_offered_once_the_list_says_finished_though_the_run_was_read_before(stub: Stub) -> None:
+    show(stub, 8, RunStatus.FINISHED)
+    stub.runs[stub_play.RUN] = stub_play.detail(7)
+    app = open_page()
+    assert [button.proto.disabled for button in app.get("download_button")] == [False, False, False]

@@ -22,8 +22,8 @@ HEIGHT = 260
 LOW = 190
 PLOT = 390
 """Pixels that the rounds of a chart share on a small screen."""
-STRIP = 30
-"""Pixels a hospital takes in `participation`."""
+STRIP, THIN_STRIP = 30, 17
+"""Pixels a hospital takes in `participation`: of few, of many."""
 LETTER = 6.0
 """Pixels that a letter of a label takes."""
 LONGEST = 20
@@ -33,8 +33,12 @@ LABEL_GAP = 0.062
 """Least distance of two labels, as a share of the axis."""
 LEAST_WIDTH = 1.4
 """Pixels of a hospital's own line; its name is written in the text's colour."""
-MOST_LABELLED = 8
-"""Hospitals beyond which their lines stay unlabelled (the tooltip still names them)."""
+MOST_NAMED = 8
+"""Hospitals beyond which labels and tooltips leave their names out: a crowd of lines shows the spread."""
+MOST_POINTS = 30
+"""Rounds beyond which lines have no points."""
+STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Distances of rounds that an axis names."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Series:
     width: float = 2.0
     dash: tuple[int, ...] = (1, 0)
     labelled: bool = True
+    told: bool = True
+    """Whether the tooltip has it."""
 
 
 def dice_by_region(rows: Sequence[RoundRow], planned: int, look: Palette) -> alt.LayerChart:
@@ -68,7 +74,7 @@ def worst_and_mean(
     mean = tuple((row.round, row.dice.mean) for row in rows if row.dice is not None)
     worst = tuple((row.round, row.worst_site_mean) for row in rows if row.worst_site_mean is not None)
     series = _by_hospital(rows, chart_names(hospitals), look)
-    name = "worst" if series else "worst hospital"
+    name = "worst" if any(one.labelled for one in series) else "worst hospital"
     series.append(Series(name, look.worst, worst, width=2.5, dash=(5, 4)))
     series.append(Series("mean", look.mean, mean, width=3.5))
     return _lines(series, dice_top(rows), planned, look)
@@ -92,7 +98,8 @@ def participation(
         for row in closed_rows(rows)
         for site in hospitals
     ]
-    order, size = list(names.values()), max(8.0, min(130.0, 0.4 * (PLOT / planned) ** 2))
+    order, strip = list(names.values()), STRIP if len(names) <= MOST_NAMED else THIN_STRIP
+    size = max(8.0, min(130.0, 0.4 * (PLOT / planned) ** 2, 0.3 * strip**2))
     base = alt.Chart(alt.Data(values=cells)).encode(
         x=_rounds(planned, first=1),
         y=alt.Y("hospital:N", title=None, scale=alt.Scale(domain=order), sort=order),
@@ -106,9 +113,9 @@ def participation(
         shape="square", size=size, filled=True, opacity=1, color=look.taking_part
     )
     absent = base.transform_filter("datum.here == 'no'").mark_point(
-        shape="cross", angle=45, size=1.15 * size, filled=True, opacity=1, color=look.missing
+        shape="cross", angle=45, size=max(40.0, 1.15 * size), filled=True, opacity=1, color=look.missing
     )
-    return _finish(alt.layer(present, absent), look, max(LOW, STRIP * len(order) + 40))
+    return _finish(alt.layer(present, absent), look, max(LOW, strip * len(order) + 40))
 
 
 def dice_top(rows: Sequence[RoundRow]) -> float:
@@ -162,15 +169,9 @@ def _by_hospital(rows: Sequence[RoundRow], names: Mapping[str, str], look: Palet
         for site in row.sites:
             if site.scores is not None:
                 points.setdefault(site.site, []).append((row.round, site.scores.mean))
-    few = len(points) <= MOST_LABELLED
+    few = len(points) <= MOST_NAMED
     return [
-        Series(
-            names.get(site, site),
-            look.hospital,
-            tuple(line),
-            width=LEAST_WIDTH,
-            labelled=few,
-        )
+        Series(names.get(site, site), look.hospital, tuple(line), LEAST_WIDTH, labelled=few, told=few)
         for site, line in sorted(points.items())
     ]
 
@@ -187,24 +188,35 @@ def _lines(
     )
     longest = max((len(one.name) for one in series if one.labelled), default=0)
     x = _rounds(planned, room=8 + LETTER * longest)
-    layers: list[alt.Chart] = [_line(one, x, y) for one in series]
+    styles = dict.fromkeys((one.colour, one.width, one.dash) for one in series)
+    layers: list[alt.Chart] = [
+        _alike([one for one in series if (one.colour, one.width, one.dash) == style], x, y, planned)
+        for style in styles
+    ]
     layers += _labels(series, x, y, high, look)
     layers.append(_tooltip(series, x, planned))
     return _finish(alt.layer(*layers), look, height)
 
 
-def _line(one: Series, x: alt.X, y: alt.Y) -> alt.Chart:
-    data = alt.Data(values=[{"round": at, "value": value} for at, value in one.points])
+def _alike(series: Sequence[Series], x: alt.X, y: alt.Y, planned: int) -> alt.Chart:
+    """One layer for all series of one look: a layer each would cost a second a tick with 30 hospitals."""
+    values = [
+        {"round": at, "value": value, "series": index}
+        for index, one in enumerate(series)
+        for at, value in one.points
+    ]
+    look = series[0]
+    dot = alt.OverlayMarkDef(color=look.colour, size=28 if look.width > 2 else 18, filled=True)
     return (
-        alt.Chart(data)
+        alt.Chart(alt.Data(values=values))
         .mark_line(
-            color=one.colour,
-            strokeWidth=one.width,
-            strokeDash=list(one.dash),
-            point=alt.OverlayMarkDef(color=one.colour, size=28 if one.width > 2 else 18, filled=True),
+            color=look.colour,
+            strokeWidth=look.width,
+            strokeDash=list(look.dash),
+            point=dot if planned <= MOST_POINTS else False,
             clip=False,
         )
-        .encode(x=x, y=y)
+        .encode(x=x, y=y, detail="series:N")
     )
 
 
@@ -226,13 +238,13 @@ def _labels(series: Sequence[Series], x: alt.X, y: alt.Y, high: float, look: Pal
 def _tooltip(series: Sequence[Series], x: alt.X, planned: int) -> alt.Chart:
     """An unseen bar at each round that shows every series there."""
     rounds: dict[int, dict[str, float | str]] = {}
-    for index, one in enumerate(series):
+    told = [one for one in series if one.told and one.points]
+    for index, one in enumerate(told):
         for at, value in one.points:
             rounds.setdefault(at, {"round": at})[f"series{index}"] = round(value, 3)
     tips = [alt.Tooltip("round:Q", title="Round")]
-    for index, one in reversed(list(enumerate(series))):
-        if one.points:
-            tips.append(alt.Tooltip(f"series{index}:Q", title=one.name, format=".3f"))
+    for index, one in reversed(list(enumerate(told))):
+        tips.append(alt.Tooltip(f"series{index}:Q", title=one.name, format=".3f"))
     data = alt.Data(values=[rounds[at] for at in sorted(rounds)])
     width = max(2.0, min(24.0, PLOT / planned))
     return alt.Chart(data).mark_rule(strokeWidth=width, opacity=0.001).encode(x=x, tooltip=tips)
@@ -244,9 +256,11 @@ def _rounds(planned: int, first: int = 0, room: float = 0.0) -> alt.X:
     `room` is the pixels kept free after the last round for names: inside the plot, since names that reach
     out of it would make the plot narrower once they do.
     """
-    step = max(1, math.ceil(planned / 12))
+    step = next(step for step in STEPS if planned <= 12 * step)
     low, high = (0.0, planned) if first == 0 else (first - 0.5, planned + 0.5)
-    axis = alt.Axis(values=list(range(first, planned + 1, step)), format="d", grid=False)
+    axis = alt.Axis(
+        values=list(range(first if step == 1 else first * step, planned + 1, step)), format="d", grid=False
+    )
     scale = alt.Scale(domain=[low, high], range=[0, alt.ExprRef(f"width - {room:.0f}")], nice=False)
     return alt.X("round:Q", title="Round", scale=scale, axis=axis)
 

@@ -6,15 +6,19 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from consilium.contracts.api import RunDetail
+from consilium.contracts.api import RunView
 from consilium.vocabulary import RunStatus
 from consilium_ui import words
 from consilium_ui.api_client import ApiClient
 
 
-def downloads(detail: RunDetail, client: Callable[[], ApiClient]) -> None:
-    """Three buttons; each file is fetched from the API when it is clicked, and never before."""
-    run, finished = detail.run.run, detail.run.status == RunStatus.FINISHED
+def downloads(view: RunView, client: Callable[[], ApiClient]) -> None:
+    """Three buttons; each file is fetched from the API when it is clicked, and never before.
+
+    `view` is the one from the list of studies: the page is drawn anew when its status changes, so the model
+    is never held back by an older answer about the run.
+    """
+    run, finished = view.run, view.status == RunStatus.FINISHED
     st.subheader("Take away", anchor=False)
     with st.container(horizontal=True):
         st.download_button(

@@ -17,8 +17,8 @@ from consilium_ui.api_client import ApiClient, connect, read_token
 T = TypeVar("T")
 
 DEFAULT_URL = "https://127.0.0.1:8600"
-STORE = "consilium-feed"
-FRESH_SECONDS = 0.8
+STORE, RENEWED = "consilium-feed", "consilium-renewed"
+FRESH = datetime.timedelta(seconds=0.8)
 """An answer this young is not asked for again: one drawing may read the same thing twice."""
 
 
@@ -36,13 +36,19 @@ def read(key: str, call: Callable[[ApiClient], T]) -> Snapshot[T]:
     store: dict[str, Snapshot[T]] = st.session_state.setdefault(STORE, {})
     known = store.get(key, Snapshot(None, None))
     now = datetime.datetime.now(datetime.UTC)
-    if known.at is not None and (now - known.at).total_seconds() < FRESH_SECONDS:
+    oldest = max(now - FRESH, st.session_state.get(RENEWED, now - FRESH))
+    if known.at is not None and known.at > oldest:
         return known
     try:
         store[key] = Snapshot(call(client()), now)
     except ConsiliumError as error:
         return Snapshot(known.value, known.at, str(error))
     return store[key]
+
+
+def renew() -> None:
+    """Let every answer so far be old: the next reading asks the API, so that one drawing shows one state."""
+    st.session_state[RENEWED] = datetime.datetime.now(datetime.UTC)
 
 
 def client() -> ApiClient:

@@ -101,7 +101,7 @@ def standings(live: LiveRound) -> dict[str, Reason | str]:
 
 
 def busy(detail: RunDetail, number: int) -> dict[str, str]:
-    """What each site that is heard of does in round `number` of this run, in words; idle ones are left out."""
+    """What each online site does in round `number` of this run, in words; idle ones are left out."""
     return {
         view.site: text_of(view.stage)
         for view in detail.sites

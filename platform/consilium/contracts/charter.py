@@ -113,7 +113,7 @@ class Rounds(Document):
 
     count: int = Field(default=8, ge=1, le=10_000)
     deadline_seconds: float = Field(default=600.0, ge=5.0, le=86_400.0, description="time limit of a round")
-    minimum_sites: int = Field(default=2, ge=1, le=100, description="fewest uploads that close a round")
+    minimum_sites: int = Field(ge=1, le=100, description="fewest uploads that close a round; T at least")
 
 
 class Member(Document):
@@ -133,7 +133,7 @@ class Charter(Document):
     data: Data = Data()
     model: Model
     training: Training = Training()
-    rounds: Rounds = Rounds()
+    rounds: Rounds
     strategy: Strategy = Strategy()
     secure_aggregation: SecureAggregation
     privacy: Privacy = Privacy()
@@ -167,9 +167,10 @@ class Charter(Document):
                 f"secure_aggregation.scale_bits {agg.scale_bits} could overflow the ring: at most "
                 f"{largest_scale_bits(n, agg.clip)} for {n} sites and clip {agg.clip}"
             )
-        if self.rounds.minimum_sites > n:
+        if not threshold(n) <= self.rounds.minimum_sites <= n:
             raise ValueError(
-                f"rounds.minimum_sites {self.rounds.minimum_sites} exceeds the {n} sites of the roster"
+                f"rounds.minimum_sites {self.rounds.minimum_sites} must be from {threshold(n)} to {n}: fewer "
+                "could not sign the checkpoint that brings back a site that was away"
             )
         return self
 

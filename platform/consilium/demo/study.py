@@ -70,7 +70,11 @@ def demo_charter(
             "learning_rate": recipe.learning_rate,
             "seed": seed,
         },
-        "rounds": {"count": rounds, "deadline_seconds": recipe.deadline_seconds, "minimum_sites": 2},
+        "rounds": {
+            "count": rounds,
+            "deadline_seconds": recipe.deadline_seconds,
+            "minimum_sites": threshold(n),
+        },
         "secure_aggregation": {
             "threshold": threshold(n),
             "colluding": colluding_bound(n),

@@ -8,8 +8,8 @@ from consilium.contracts.api import RunDetail, RunView, StudyView
 from consilium.vocabulary import RunStatus
 from consilium_ui import cards, charts, feed, sidebar, tables, words
 from consilium_ui.downloads import downloads
+from consilium_ui.drawing import draw
 from consilium_ui.figures import hospital_names, last_scored
-from consilium_ui.palette import palette
 
 LIVE_SECONDS = 2.0
 QUIET_SECONDS = 8.0
@@ -49,6 +49,7 @@ def signature(studies: feed.Snapshot[tuple[StudyView, ...]]) -> object:
 def _watch() -> None:
     """Redraws the page when a study, a decision, a run or a status is new; draws nothing itself."""
     if signature(feed.read("studies", lambda api: api.studies())) != st.session_state.get(DRAWN):
+        feed.renew()
         st.rerun()
 
 
@@ -87,9 +88,7 @@ def _no_run(study: StudyView) -> None:
 def _run(run: RunView) -> None:
     every = LIVE_SECONDS if run.status in OPEN else QUIET_SECONDS
     st.fragment(_live, run_every=every)(run.run, every)
-    detail = feed.read(f"run/{run.run}", lambda api: api.run(run.run)).value
-    if detail is not None:
-        downloads(detail, feed.client)
+    downloads(run, feed.client)
 
 
 def _live(run: str, every: float) -> None:
@@ -110,28 +109,25 @@ def _live(run: str, every: float) -> None:
 
 
 def _charts(detail: RunDetail) -> None:
-    names, planned = hospital_names(detail), detail.run.rounds_planned
-    look = palette(st.context.theme.type == "dark")
+    dark = st.context.theme.type == "dark"
     if not detail.rows:
         st.info("Scores appear here when the hospitals have scored the untrained model in round 1.")
         return
     left, right = st.columns(2, gap="medium")
     with left.container(border=True, gap=None):
         st.markdown("**Dice by region**  \n:gray[" + words.ROUND_ZERO + "]")
-        chart = charts.dice_by_region(detail.rows, planned, look)
-        st.altair_chart(chart, theme=None, key="dice", alt="Dice by region and round")
+        draw("dice", detail, dark)
     with right.container(border=True, gap=None):
         st.markdown("**Mean and worst hospital**  \n:gray[" + words.SHARED[_shares(detail)] + "]")
-        chart = charts.worst_and_mean(detail.rows, planned, names, look)
-        st.altair_chart(chart, theme=None, key="worst", alt="Mean Dice and the worst hospital's by round")
-    left, right = st.columns(2, gap="medium")
+        draw("worst", detail, dark)
+    crowd = len(hospital_names(detail)) > charts.MOST_NAMED
+    left, right = (st.container(), st.container()) if crowd else st.columns(2, gap="medium")
     with left.container(border=True, gap=None):
         st.markdown("**Training loss**  \n:gray[Mean over hospitals, lower is better.]")
-        st.altair_chart(charts.loss(detail.rows, planned, look), theme=None, key="loss", alt="Loss by round")
+        draw("loss", detail, dark)
     with right.container(border=True, gap=None):
         st.markdown("**Who took part**  \n:gray[Square: in the sum. Cross: missing; its tooltip says why.]")
-        chart = charts.participation(detail.rows, planned, names, look)
-        st.altair_chart(chart, theme=None, key="part", alt="Hospitals that took part, by round")
+        draw("part", detail, dark)
 
 
 def _shares(detail: RunDetail) -> bool | None:
