@@ -158,6 +158,7 @@ def test_the_command_line(served: Served, tmp_path: Path) -> None:
     code, text = command(served, "launch", short)
     assert code == 1
     assert "consilium-site approve" in text
+    assert "waiting for the site" in command(served, "status", short)[1]
     for site in SITES:
         served.client().decide(served.word(site))
     code, run = command(served, "launch", short)
@@ -171,7 +172,7 @@ def test_the_command_line(served: Served, tmp_path: Path) -> None:
     assert "missing in round 1: site-c: no answer before the round's deadline" in text
     assert "waiting for site-a, site-b, site-c" in text
     assert "running" in command(served, "status")[1]
-    assert "waiting for the site" in command(served, "status", short)[1]
+    assert "Hospital C  site-c  approved" in command(served, "status", short)[1]
     assert json.loads(command(served, "status", run, "--json")[1])["run"]["rounds_done"] == 1
     assert command(served, "stop", run) == (0, f"{run}: stopped after round 1 of 3\n")
     assert command(served, "status", short, "--watch")[0] == 1
