@@ -146,6 +146,7 @@ def test_wrong_token_is_told_as_the_api_tells_it(
     (tmp_path / "home" / "platform" / "token").write_text("another")
     app = open_page()
     assert "Wrong token" in app.error[0].value
+    assert not app.code
 
 
 def test_missing_token_names_its_path_and_the_remedy(stub: Stub, tmp_path: Path) -> None:

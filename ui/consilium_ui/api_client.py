@@ -115,4 +115,4 @@ def _error(response: httpx.Response) -> ConsiliumError:
         return ProcessFailed(f"{response.request.url}: HTTP {response.status_code} that is no answer of ours")
     if response.status_code in (401, 403):
         return Refused(problem.error, problem.detail)
-    return NotFound(problem.detail) if response.status_code == 404 else ProcessFailed(problem.detail)
+    return NotFound(problem.detail) if response.status_code == 404 else InputError(problem.detail)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import streamlit as st
 
 from consilium.contracts.home import find_home
-from consilium.errors import ConsiliumError
+from consilium.errors import ConsiliumError, ProcessFailed
 from consilium_ui.api_client import ApiClient, connect, read_token
 
 T = TypeVar("T")
@@ -24,11 +24,15 @@ FRESH = datetime.timedelta(seconds=0.8)
 
 @dataclass(frozen=True)
 class Snapshot(Generic[T]):
-    """The last good answer and when it came; `problem` says why there is no newer one."""
+    """The last good answer and when it came.
+
+    `problem` says why there is no newer one, and `silent` whether that is because the API does not answer.
+    """
 
     value: T | None
     at: datetime.datetime | None
     problem: str | None = None
+    silent: bool = False
 
 
 def read(key: str, call: Callable[[ApiClient], T]) -> Snapshot[T]:
@@ -42,7 +46,7 @@ def read(key: str, call: Callable[[ApiClient], T]) -> Snapshot[T]:
     try:
         store[key] = Snapshot(call(client()), now)
     except ConsiliumError as error:
-        return Snapshot(known.value, known.at, str(error))
+        return Snapshot(known.value, known.at, str(error), isinstance(error, ProcessFailed))
     return store[key]
 
 

@@ -60,8 +60,9 @@ def _unreachable(studies: feed.Snapshot[tuple[StudyView, ...]]) -> None:
         title=words.API_SILENT,
         icon=":material/cloud_off:",
     )
-    st.markdown("Start it beside this page, with the same home:")
-    st.code("consilium api", language=None)
+    if studies.silent:
+        st.markdown("Start it beside this page, with the same home:")
+        st.code("consilium api", language=None)
 
 
 def _no_study() -> None:
