@@ -94,3 +94,9 @@ def test_missing_and_skipped_say_why_in_sentences() -> None:
 
 def test_every_status_has_a_look() -> None:
     assert set(words.STATUS_LOOK) == set(RunStatus)
+
+
+def test_the_exchange_after_the_last_round_is_no_round() -> None:
+    assert words.opened(3, 1, 8) == "Round 3 is open"
+    assert words.opened(8, 2, 8) == "Round 8 is open, attempt 2"
+    assert words.opened(9, 1, 8) == "Last exchange: the final model is being scored"

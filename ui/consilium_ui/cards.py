@@ -111,12 +111,11 @@ def open_round(live: LiveRound, detail: RunDetail) -> None:
     """The round that is open: who has answered, whom it waits for and what they do, who is out, time left."""
     found, hospitals, doing = standings(live), hospital_names(detail), busy(detail, live.opened.round)
     answered = sum(state == "answered" for state in found.values())
-    attempt = f", attempt {live.opened.attempt}" if live.opened.attempt > 1 else ""
+    opened = words.opened(live.opened.round, live.opened.attempt, detail.run.rounds_planned)
     with st.container(border=True):
         with st.container(horizontal=True, horizontal_alignment="distribute"):
             st.markdown(
-                f"**Round {live.opened.round} is open{attempt}**: {answered} of {len(live.opened.asked)} "
-                "asked hospitals are in",
+                f"**{opened}**: {answered} of {len(live.opened.asked)} asked hospitals are in",
                 width="content",
             )
             left = time_left(live, detail.server_time)

@@ -156,6 +156,14 @@ def missing(reasons: Mapping[str, Reason], hospitals: Mapping[str, str]) -> str:
     return "; ".join(f"{hospitals.get(site, site)}: {text_of(reason)}" for site, reason in reasons.items())
 
 
+def opened(number: int, attempt: int, planned: int) -> str:
+    """What is open now; after the planned rounds comes one last exchange that scores the final model."""
+    what = (
+        f"Round {number} is open" if number <= planned else "Last exchange: the final model is being scored"
+    )
+    return what if attempt == 1 else f"{what}, attempt {attempt}"
+
+
 def status_line(run: str) -> str:
     """The command that shows the same on a terminal."""
     return f"consilium study status {run} --watch"
