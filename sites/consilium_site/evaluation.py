@@ -18,7 +18,7 @@ from consilium_site.imaging.recipe import Prepared
 from consilium_site.workbench import Scored
 
 DIVISOR = 16
-WHOLE_VOXELS = 160**3
+WHOLE_VOXELS = 176 * 208 * 176
 WINDOW = (128, 128, 128)
 OVERLAP = 0.25
 
@@ -76,9 +76,7 @@ def _logits(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:
     if int(np.prod(shape)) <= WHOLE_VOXELS:
         gaps = [(-side) % DIVISOR for side in shape]
         padded = functional.pad(batch, (0, gaps[2], 0, gaps[1], 0, gaps[0]))
-        # Two copies: one 3D volume alone falls into a slow kernel on CPU, a batch of two does not.
-        doubled = padded if batch.is_cuda else padded.expand(2, -1, -1, -1, -1)
-        logits: torch.Tensor = network(doubled)[:1]
+        logits: torch.Tensor = network(padded)
         return logits[..., : shape[0], : shape[1], : shape[2]]
     from monai.inferers import sliding_window_inference
 
