@@ -52,7 +52,7 @@ class Checkpoints:
         """Write the round's file, then drop all but the newest `KEEP`."""
         blob = Envelope(
             checkpoint.closed.canonical().decode(), {"model": checkpoint.model, "sum": checkpoint.total}
-        ).pack()
+        ).parts()
         write_atomic(self.folder / f"round-{checkpoint.closed.round:05d}.safetensors", blob)
         for old in self._files()[:-KEEP]:
             old.unlink()
@@ -70,7 +70,7 @@ class Checkpoints:
                 model, total = envelope.arrays["model"], envelope.arrays["sum"]
             except (InputError, KeyError):
                 continue
-            if closed.charter != charter or sha256_hex(model.tobytes()) != closed.model:
+            if closed.charter != charter or sha256_hex(model.data) != closed.model:
                 raise InputError(
                     f"{path.name}: belongs to another charter or was changed; move it away to start"
                 )

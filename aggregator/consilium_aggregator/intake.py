@@ -73,7 +73,7 @@ def _upload_problem(reply: Reply, answer: Answer, expected: Expected, key: str) 
         return Reason.BAD_MESSAGE
     if reply.model != expected.model:
         return Reason.WRONG_MODEL
-    if sha256_hex(upload.tobytes()) != reply.upload or reply.report is None:
+    if sha256_hex(upload.data) != reply.upload or reply.report is None:
         return Reason.BAD_MESSAGE
     claim = ModelClaim(charter=reply.charter, run=reply.run, round=reply.round, model=expected.model)
     if not verify(key, "model", claim.canonical(), reply.model_signature or ""):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from consilium.contracts.charter import TAIL, Charter
 from consilium.contracts.envelope import Envelope
-from consilium.contracts.messages import ModelSignature, Order
+from consilium.contracts.messages import ModelSignature, Order, Reply
 from consilium.contracts.reports import RoundOpened, RunFailed, RunFinished, RunStarted, SiteAnswered
 from consilium.files import sha256_hex, write_atomic
 from consilium.learning import aggregator as machine
@@ -22,7 +22,7 @@ from consilium.privacy.fixed_point import FixedPoint, add_into
 from consilium.vocabulary import text_of
 from consilium_aggregator import reporting
 from consilium_aggregator.checkpoints import Checkpoint, Checkpoints, ClosedRound
-from consilium_aggregator.intake import Accepted, Expected, check
+from consilium_aggregator.intake import Expected, check
 from consilium_aggregator.ports import Journal, Transport
 
 GRACE_SECONDS = 30.0
@@ -32,10 +32,10 @@ POLL_SECONDS = 0.2
 
 @dataclass
 class Gathered:
-    """What one attempt has collected: the accumulator and what came with each upload."""
+    """What one attempt has collected: the accumulator and what came with each upload, not the uploads."""
 
     total: NDArray[np.uint32]
-    accepted: dict[str, Accepted] = field(default_factory=dict)
+    replies: dict[str, Reply] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     bytes_up: int = 0
     bytes_down: int = 0
@@ -45,8 +45,8 @@ class Gathered:
 class Run:
     """A run of one charter. Everything it needs from outside comes through the arguments.
 
-    `clock` is monotonic seconds; `sleep` waits. Raises nothing for a site's fault; `OSError` where a
-    checkpoint cannot be written, since going on would risk the run.
+    `clock` is monotonic seconds; `sleep` waits, `poll_seconds` between two looks for answers. Raises nothing
+    for a site's fault; `OSError` where a checkpoint cannot be written, since going on would risk the run.
     """
 
     def __init__(
@@ -58,9 +58,11 @@ class Run:
         journal: Journal,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self.charter, self.run, self.folder = charter, run, folder
         self.transport, self.journal, self.clock, self.sleep = transport, journal, clock, sleep
+        self.poll_seconds = poll_seconds
         self.checkpoints = Checkpoints(folder / "checkpoints")
         agg = charter.secure_aggregation
         self.codec = FixedPoint(len(charter.roster), agg.clip, agg.scale_bits, agg.weight_cap)
@@ -114,7 +116,7 @@ class Run:
     def _gather(self, tag: tuple[int, int], opened: float, gathered: Gathered) -> tuple[machine.Effect, ...]:
         """Take answers until the machine closes the attempt; returns its closing effects."""
         expected = Expected(
-            self.charter, self.run, tag[0], tag[1], sha256_hex(self.model.tobytes()), gathered.total.size
+            self.charter, self.run, tag[0], tag[1], sha256_hex(self.model.data), gathered.total.size
         )
         deadline = opened + self.charter.rounds.deadline_seconds
         while True:
@@ -126,7 +128,7 @@ class Run:
                 self.state, effects = machine.step(self.state, event)
                 if accepted is not None and machine.Add(answer.site) in effects:
                     add_into(gathered.total, accepted.upload)
-                    gathered.accepted[answer.site] = accepted
+                    gathered.replies[answer.site] = accepted.reply
                     gathered.bytes_up += accepted.bytes
                 gathered.seconds[answer.site] = self.clock() - opened
                 self._answered(tag, event, gathered.seconds[answer.site])
@@ -136,14 +138,14 @@ class Run:
                 self.state, effects = machine.step(self.state, machine.DeadlinePassed())
                 return effects
             self.journal.deliver()
-            self.sleep(POLL_SECONDS)
+            self.sleep(self.poll_seconds)
 
     def _close(
         self, close: machine.Close, tag: tuple[int, int], gathered: Gathered, seconds: float, started: float
     ) -> None:
         round_number = tag[0]
-        replies = {site: gathered.accepted[site].reply for site in close.survivors}
-        model_hash = sha256_hex(self.model.tobytes())
+        replies = {site: gathered.replies[site] for site in close.survivors}
+        model_hash = sha256_hex(self.model.data)
         tail = self.codec.decode_tail(gathered.total[-len(TAIL) :])
         scored = reporting.scored(self.charter, round_number - 1, model_hash, tail, replies, gathered.seconds)
         if scored is not None:

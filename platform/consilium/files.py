@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write `content` to a temporary neighbour, fsync it, rename it over `path`, fsync the folder.
+def write_atomic(path: Path, content: bytes | Sequence[bytes | memoryview], mode: int = 0o644) -> None:
+    """Write `content`, whole or in pieces, to a temporary neighbour, fsync it, rename it over `path`, fsync
+    the folder.
 
     The folder is created if need be. Raises `OSError` as the operating system does; `path` is then as before.
     """
@@ -17,7 +19,7 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

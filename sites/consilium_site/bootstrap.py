@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from consilium.contracts.charter import Charter
@@ -13,6 +13,19 @@ from consilium.errors import InputError
 from consilium_site.home import SiteHome
 from consilium_site.keys import read_bundle, read_identity
 from consilium_site.workbench import ToyWorkbench, Workbench
+
+
+def workbenches(site: str, data: Path, cache: Path, threads: int | None) -> Callable[[Charter], Workbench]:
+    """What opens a site's data for a charter: MONAI, or numpy for the toy model. Imports torch only then."""
+
+    def open_data(charter: Charter) -> Workbench:
+        if charter.model.name == "toy":
+            return ToyWorkbench(charter, site, data)
+        from consilium_site.training import MonaiWorkbench
+
+        return MonaiWorkbench(charter, data, cache, threads)
+
+    return open_data
 
 
 def run_vault(home: SiteHome, data: Path, threads: int | None) -> None:
@@ -24,15 +37,9 @@ def run_vault(home: SiteHome, data: Path, threads: int | None) -> None:
     _log_to_stderr()
     bundle, key = read_bundle(home), read_identity(home)
 
-    def workbench(charter: Charter) -> Workbench:
-        if charter.model.name == "toy":
-            return ToyWorkbench(charter, bundle.site, data)
-        from consilium_site.training import MonaiWorkbench
-
-        return MonaiWorkbench(charter, data, home.cache, threads)
-
     ledger = Ledger(home.database)
-    vault = Vault(Jobs(home, bundle.site, key, ledger, workbench))
+    benches = workbenches(bundle.site, data, home.cache, threads)
+    vault = Vault(Jobs(home, bundle.site, key, ledger, benches))
     threading.Thread(target=vault.prepare_approved, daemon=True).start()
     serve(vault, home.vault_socket, home.admin_socket, lambda: print("vault ready", flush=True))
     ledger.close()
@@ -87,7 +94,7 @@ def run_up(
     threads: int | None,
 ) -> None:
     """Start vault, SuperNode and relay, restart what ends, stop all three on SIGTERM or Ctrl-C."""
-    from consilium.services.supervision import Child, supervise
+    from consilium.services.supervision import Child, stop_on_signals, supervise
 
     read_bundle(home)
     program = [str(Path(sys.executable).parent / "consilium-site")]
@@ -100,9 +107,7 @@ def run_up(
         Child("supernode", [*program, "supernode", *at, *port, *connection], home.logs / "supernode.log"),
         Child("relay", [*program, "relay", *at, *port, *control], home.logs / "relay.log"),
     ]
-    stop = threading.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: stop.set())
+    stop = stop_on_signals()
     for child in children:
         child.start()
     print(f"site agent up: vault, SuperNode and relay; logs in {home.logs}", flush=True)

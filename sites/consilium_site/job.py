@@ -22,7 +22,7 @@ from consilium.errors import ConsiliumError, InputError, Refused
 from consilium.files import sha256_hex, write_atomic
 from consilium.learning import averaging
 from consilium.learning import site as machine
-from consilium.privacy.clipping import clip_norm
+from consilium.privacy.clipping import clip_factor
 from consilium.privacy.fixed_point import Tail
 from consilium.privacy.signatures import public_hex, sign
 from consilium.vocabulary import Reason, Stage
@@ -56,21 +56,21 @@ class Jobs:
         self.doing = Doing()
         self._lock = threading.Lock()
         self._open: dict[str, Workbench] = {}
+        self._held: tuple[str, int, NDArray[np.float32]] | None = None
 
-    def answer(self, blob: bytes) -> bytes:
-        """The signed answer to one order, both as packed envelopes.
+    def answer(self, envelope: Envelope) -> Envelope:
+        """The signed answer to one order.
 
-        The same blob twice gives the same answer, computed once. Every refusal is an answer too.
+        The same content twice gives the same answer, computed once. Every refusal is an answer too.
 
         Raises:
-            InputError: the blob is not an order at all, so that there is nothing to answer to.
+            InputError: the header is not an order at all, so that there is nothing to answer to.
         """
         until = time.monotonic()
-        envelope = unpack(blob, "order")
         order = Order.parse(envelope.header, "order")
         with self._lock:
             try:
-                return self._decide(order, envelope, sha256_hex(blob), until + order.seconds)
+                return self._decide(order, envelope, envelope.digest(), until + order.seconds)
             except Refused as refused:
                 log.warning("%s: refused, %s", order.job, refused)
                 return self._refusal(order, Reason(refused.reason))
@@ -90,7 +90,7 @@ class Jobs:
             finally:
                 self.doing = replace(self.doing, stage=Stage.IDLE)
 
-    def _decide(self, order: Order, envelope: Envelope, digest: str, until: float) -> bytes:
+    def _decide(self, order: Order, envelope: Envelope, digest: str, until: float) -> Envelope:
         charter = self.ledger.charter(order.charter)
         if charter is None:
             raise Refused(Reason.UNKNOWN_STUDY)
@@ -124,7 +124,7 @@ class Jobs:
         work: machine.Work,
         model: NDArray[np.float32] | None,
         until: float,
-    ) -> bytes:
+    ) -> Envelope:
         model = self._step(charter, order, envelope, work, model)
         self.doing = Doing(Stage.SCORING, order.run, order.round, self.doing.cohort)
         bench, cohort = self._workbench(charter)
@@ -161,6 +161,7 @@ class Jobs:
         folder = self.home.runs / order.run
         models.save(folder, order.round, model)
         self.ledger.stepped(order.run, charter.id, order.round)
+        self._held = (order.run, order.round, model)
         models.forget_before(folder, order.round)
         return model
 
@@ -180,8 +181,8 @@ class Jobs:
         try:
             if trained is None:
                 return codec.encode_tail(tail)
-            factor = np.float32(averaging.site_share(weight, codec.cap))
-            return codec.encode(clip_norm(trained.update * factor, codec.clip), tail)
+            share = averaging.site_share(weight, codec.cap)
+            return codec.encode(trained.update, tail, share * clip_factor(trained.update, codec.clip / share))
         except ValueError as error:
             raise Refused(Reason.BAD_UPDATE, str(error)) from None
 
@@ -213,7 +214,7 @@ class Jobs:
     def _reply(
         self, order: Order, model: NDArray[np.float32], upload: NDArray[np.uint32], report: SiteReport
     ) -> Reply:
-        digest = sha256_hex(model.tobytes())
+        digest = sha256_hex(model.data)
         claim = ModelClaim(charter=order.charter, run=order.run, round=order.round, model=digest)
         return Reply(
             status="done",
@@ -225,11 +226,11 @@ class Jobs:
             holds=order.round,
             model=digest,
             model_signature=sign(self.key, "model", claim.canonical()),
-            upload=sha256_hex(upload.tobytes()),
+            upload=sha256_hex(upload.data),
             report=report,
         )
 
-    def _refusal(self, order: Order, reason: Reason) -> bytes:
+    def _refusal(self, order: Order, reason: Reason) -> Envelope:
         holds = self._state(order.run)[0].holds
         reply = Reply(
             status="refused",
@@ -241,34 +242,39 @@ class Jobs:
             reason=reason,
             holds=holds,
         )
-        return Envelope(self._signed(reply)).pack()
+        return Envelope(self._signed(reply))
 
     def _signed(self, reply: Reply) -> str:
         signed = SignedReply(reply=reply, signature=sign(self.key, "reply", reply.canonical()))
         return signed.canonical().decode()
 
-    def _store(self, order: Order, digest: str, reply: Reply, upload: NDArray[np.uint32]) -> bytes:
-        """Keep the answer on disk, commit the job, and only then give the bytes away."""
-        blob = Envelope(self._signed(reply), {"upload": upload}).pack()
+    def _store(self, order: Order, digest: str, reply: Reply, upload: NDArray[np.uint32]) -> Envelope:
+        """Keep the answer on disk, commit the job, and only then give it away."""
+        answer = Envelope(self._signed(reply), {"upload": upload})
         folder = self.home.runs / order.run
         name = f"reply-{order.round:05d}-{order.attempt:03d}-{order.kind}.safetensors"
-        write_atomic(folder / name, blob)
+        write_atomic(folder / name, answer.parts())
         for old in self.ledger.done(order.run, order.job, order.round, digest, name):
             (folder / old).unlink(missing_ok=True)
-        return blob
+        return answer
 
-    def _stored(self, order: Order) -> bytes:
+    def _stored(self, order: Order) -> Envelope:
         name = self.ledger.reply_file(order.job)
         try:
             if not name:
                 raise Refused(Reason.STALE_ROUND)
-            return (self.home.runs / order.run / name).read_bytes()
+            return unpack((self.home.runs / order.run / name).read_bytes(), name)
         except FileNotFoundError:
             raise Refused(Reason.STALE_ROUND) from None
 
     def _state(self, run: str) -> tuple[machine.SiteState, NDArray[np.float32] | None]:
-        """The run's state and model; a model that cannot be read counts as not held."""
+        """The run's state and model; a model that cannot be read counts as not held.
+
+        The store says which model the site holds; one still in memory from the last order saves reading it.
+        """
         state = self.ledger.state(run)
+        if self._held is not None and self._held[:2] == (run, state.holds):
+            return state, self._held[2]
         model = models.load(self.home.runs / run, state.holds) if state.holds else None
         return (state if model is not None else replace(state, holds=0)), model
 

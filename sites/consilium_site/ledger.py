@@ -5,6 +5,7 @@ Only the vault writes it. Every commit is on disk before anything leaves (WAL, s
 
 from __future__ import annotations
 
+import datetime
 import sqlite3
 import threading
 from pathlib import Path
@@ -25,6 +26,11 @@ CREATE TABLE IF NOT EXISTS job (
     name TEXT PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL,
     digest TEXT NOT NULL, file TEXT NOT NULL);
 """
+
+
+def now() -> str:
+    """The site's own clock, UTC, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat()
 
 
 class Ledger:

@@ -51,7 +51,7 @@ def adopt_checkpoint(charter: Charter, order: Order, envelope: Envelope) -> Vect
             different roster sites signed that hash for that round of this run.
     """
     vector = _sized(envelope.arrays["model"], charter.model.parameters, Reason.WRONG_MODEL)
-    if order.model is None or sha256_hex(vector.tobytes()) != order.model:
+    if order.model is None or sha256_hex(vector.data) != order.model:
         raise Refused(Reason.WRONG_MODEL)
     claim = ModelClaim(charter=charter.id, run=order.run, round=order.round - 1, model=order.model)
     signers = {
@@ -88,7 +88,7 @@ def apply_sum(charter: Charter, model: Vector, total: NDArray[Any]) -> Vector:
 
 def save(folder: Path, holds: int, model: Vector) -> None:
     """Write the model that starts round `holds`, atomically, beside an older one."""
-    write_atomic(folder / f"model-{holds:05d}.safetensors", Envelope("model", {"model": model}).pack())
+    write_atomic(folder / f"model-{holds:05d}.safetensors", Envelope("model", {"model": model}).parts())
 
 
 def load(folder: Path, holds: int) -> Vector | None:

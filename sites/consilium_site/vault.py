@@ -8,10 +8,8 @@ the kernel's credentials before a byte is read.
 from __future__ import annotations
 
 import asyncio
-import datetime
 import logging
 import os
-import signal
 import socket
 import struct
 import threading
@@ -29,6 +27,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from consilium import __version__
 from consilium.contracts.charter import Charter, read_charter
+from consilium.contracts.envelope import unpack
 from consilium.contracts.messages import (
     Heartbeat,
     SignedDecision,
@@ -37,19 +36,16 @@ from consilium.contracts.messages import (
 )
 from consilium.errors import ConsiliumError, InputError, NotFound
 from consilium.privacy.signatures import sign
+from consilium.services.supervision import stop_on_signals
 from consilium.vocabulary import Decision
 from consilium_site.home import make_private
 from consilium_site.job import Jobs
+from consilium_site.ledger import now
 
 log = logging.getLogger(__name__)
 CHARTER_LIMIT = 1_000_000
 SLACK = 1_000_000
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-def now() -> str:
-    """The site's own clock, UTC, ISO 8601."""
-    return datetime.datetime.now(datetime.UTC).isoformat()
 
 
 class Vault:
@@ -88,7 +84,7 @@ class Vault:
 
     async def _job(self, request: Request) -> Response:
         blob = await _body(request, self._order_limit())
-        answer = await run_in_threadpool(self.jobs.answer, blob)
+        answer = await run_in_threadpool(lambda: self.jobs.answer(unpack(blob, "order")).pack())
         self.bytes_left += len(answer)
         return Response(answer, media_type="application/octet-stream")
 
@@ -181,9 +177,7 @@ def serve(vault: Vault, relay_socket: Path, admin_socket: Path, ready: Callable[
         _server(vault.relay_app(), _bind(relay_socket, 0o660), group),
         _server(vault.admin_app(), _bind(admin_socket, 0o600), None),
     ]
-    stop = threading.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: stop.set())
+    stop = stop_on_signals()
     threads = [threading.Thread(target=asyncio.run, args=(run(),), daemon=True) for _, run in servers]
     for thread in threads:
         thread.start()

@@ -99,7 +99,8 @@ class ToyWorkbench:
 
     def score(self, parameters: Vector, until: float) -> Scored:
         """A 'Dice' that grows towards 1 as the parameters approach the site's point."""
-        dice = float(np.exp(-np.mean((parameters - self.point) ** 2)))
+        away = parameters - self.point
+        dice = float(np.exp(-np.dot(away, away) / away.size))
         return Scored(dice * 2, dice * 2, dice * 2, scored=2)
 
     def train(self, parameters: Vector, round_number: int, until: float) -> Trained:
@@ -115,5 +116,6 @@ class ToyWorkbench:
             if time.monotonic() > until:
                 raise Refused(Reason.TOO_SLOW)
             time.sleep(0.05)
-        update = (np.float32(0.5) * (self.point - parameters)).astype(np.float32)
-        return Trained(update, 10, float(np.mean(update**2)), "toy")
+        update = self.point - parameters
+        update *= np.float32(0.5)
+        return Trained(update, 10, float(np.dot(update, update) / update.size), "toy")

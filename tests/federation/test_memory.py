@@ -152,17 +152,17 @@ def reply_of(blob: bytes) -> Any:
 def test_the_same_job_twice_gives_the_same_bytes_computed_once(tmp_path: Path) -> None:
     consortium = MemoryConsortium(tmp_path)
     site, blob = consortium.sites["site-a"], order_blob(consortium)
-    first = site.jobs.answer(blob)
+    first = site.answer(blob)
     site.open()
-    assert site.jobs.answer(blob) == first
+    assert site.answer(blob) == first
     assert site.trainings == 1
 
 
 def test_the_same_name_with_other_content_is_refused(tmp_path: Path) -> None:
     consortium = MemoryConsortium(tmp_path)
     site = consortium.sites["site-a"]
-    site.jobs.answer(order_blob(consortium))
-    reply = reply_of(site.jobs.answer(order_blob(consortium, seconds=21.0)))
+    site.answer(order_blob(consortium))
+    reply = reply_of(site.answer(order_blob(consortium, seconds=21.0)))
     assert (reply.status, reply.reason) == ("refused", Reason.JOB_CONFLICT)
 
 
@@ -170,14 +170,14 @@ def test_unknown_unapproved_and_foreign_charters_are_refused(tmp_path: Path) -> 
     consortium = MemoryConsortium(tmp_path)
     other = MemoryConsortium(tmp_path / "other", title="Another study")
     site = consortium.sites["site-a"]
-    unknown = reply_of(site.jobs.answer(order_blob(other)))
+    unknown = reply_of(site.answer(order_blob(other)))
     assert unknown.reason == Reason.UNKNOWN_STUDY
     site.ledger.add_charter(other.charter, "2026-01-01T00:00:00+00:00")
-    foreign = reply_of(site.jobs.answer(order_blob(other)))
+    foreign = reply_of(site.answer(order_blob(other)))
     assert foreign.reason == Reason.NOT_IN_ROSTER
     fresh = MemoryConsortium(tmp_path / "fresh")
     fresh.sites["site-a"].ledger._run("DELETE FROM decision")
-    unapproved = reply_of(fresh.sites["site-a"].jobs.answer(order_blob(fresh)))
+    unapproved = reply_of(fresh.sites["site-a"].answer(order_blob(fresh)))
     assert unapproved.reason == Reason.NOT_APPROVED
     assert fresh.sites["site-a"].trainings == 0
 
@@ -188,7 +188,7 @@ def test_a_wrong_initial_model_is_refused(tmp_path: Path) -> None:
     changed = envelope.arrays["initial"].copy()
     changed[-1] ^= 1
     blob = Envelope(envelope.header, {"initial": changed}).pack()
-    assert reply_of(consortium.sites["site-a"].jobs.answer(blob)).reason == Reason.WRONG_MODEL
+    assert reply_of(consortium.sites["site-a"].answer(blob)).reason == Reason.WRONG_MODEL
 
 
 def test_a_checkpoint_without_enough_signatures_is_refused(tmp_path: Path) -> None:
@@ -204,8 +204,8 @@ def test_a_checkpoint_without_enough_signatures_is_refused(tmp_path: Path) -> No
     header = json.loads(order.header)
     header["certificate"] = header["certificate"][:2]
     blob = Envelope(Order.model_validate(header).canonical().decode(), order.arrays).pack()
-    assert reply_of(consortium.sites["site-c"].jobs.answer(blob)).reason == Reason.BAD_CERTIFICATE
-    whole = reply_of(consortium.sites["site-c"].jobs.answer(order.pack()))
+    assert reply_of(consortium.sites["site-c"].answer(blob)).reason == Reason.BAD_CERTIFICATE
+    whole = reply_of(consortium.sites["site-c"].answer(order.pack()))
     assert whole.status == "done"
 
 
@@ -213,7 +213,7 @@ def test_a_slow_site_answers_too_slow(tmp_path: Path) -> None:
     consortium = MemoryConsortium(tmp_path)
     site = consortium.sites["site-a"]
     (site.data / "delay").write_text("30")
-    reply = reply_of(site.jobs.answer(order_blob(consortium, seconds=0.2)))
+    reply = reply_of(site.answer(order_blob(consortium, seconds=0.2)))
     assert reply.reason == Reason.TOO_SLOW
 
 

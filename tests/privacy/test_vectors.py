@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from consilium.contracts.charter import colluding_bound, largest_scale_bits, threshold
 from consilium.learning import averaging
-from consilium.privacy.clipping import clip_norm
+from consilium.privacy.clipping import clip_factor
 from consilium.privacy.fixed_point import FixedPoint, Tail, add_into
 from consilium.privacy.signatures import public_hex, sign, verify
 
@@ -20,16 +20,28 @@ VECTORS = arrays(np.float32, st.integers(1, 40), elements=st.floats(-1e6, 1e6, w
 
 @given(VECTORS, st.floats(0.01, 1e4))
 def test_a_clipped_norm_is_bounded_and_short_vectors_are_untouched(vector: np.ndarray, bound: float) -> None:
-    clipped = clip_norm(vector, bound)
-    assert np.linalg.norm(clipped.astype(np.float64)) <= bound * (1 + 1e-5)
-    if np.linalg.norm(vector.astype(np.float64)) <= bound * (1 - 1e-6):
-        assert clipped is vector
+    factor = clip_factor(vector, bound)
+    norm = np.linalg.norm(vector.astype(np.float64))
+    assert norm * factor <= bound * (1 + 1e-9)
+    assert (factor == 1.0) == (norm <= bound)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_clipping_refuses_what_is_not_finite(bad: float) -> None:
     with pytest.raises(ValueError, match="NaN"):
-        clip_norm(np.array([1.0, bad], np.float32), 1.0)
+        clip_factor(np.array([1.0, bad], np.float32), 1.0)
+
+
+@given(st.integers(2, 12), st.floats(0.01, 1e4), st.floats(-1.0, 1.0), st.booleans())
+def test_no_accepted_coordinate_is_beyond_the_limit(
+    sites: int, clip: float, share: float, highest: bool
+) -> None:
+    """Also at the very bound, where float32 rounds upwards."""
+    codec = FixedPoint(sites, clip, min(22, largest_scale_bits(sites, clip)), 1)
+    value = np.float32(clip) if highest else np.float32(clip * share)
+    ring = codec.encode(np.full(3, value), Tail(1, 0.0, 0, 0.0, 0.0, 0.0))
+    assert np.abs(ring[:3].view(np.int32).astype(np.int64)).max() <= codec.limit
+    assert sites * (codec.limit + 1) < 2**31
 
 
 @given(st.data(), st.integers(2, 12))
@@ -41,10 +53,11 @@ def test_sums_are_exact_and_never_leave_the_ring(data: st.DataObject, sites: int
     exact = np.zeros(size)
     for _ in range(sites):
         drawn = data.draw(arrays(np.float32, size, elements=st.floats(-1e3, 1e3, width=32)))
-        update = clip_norm(drawn, clip)
+        factor = clip_factor(drawn, clip)
         tail = Tail(64, 15.0, 64, 64.0, 63.5, 0.0)
-        add_into(total, codec.encode(update, tail))
-        exact += np.rint(update.astype(np.float64) * 2.0**codec.bits)
+        add_into(total, codec.encode(drawn, tail, factor))
+        scaled = np.rint(drawn * np.float32(factor * 2.0**codec.bits)).astype(np.float64)
+        exact += np.clip(scaled, -codec.limit, codec.limit)
     assert np.array_equal(total[:size].view(np.int32), exact.astype(np.int64))
     opened = codec.decode_tail(total[size:])
     assert (opened.weight, opened.scored) == (64 * sites, 64 * sites)

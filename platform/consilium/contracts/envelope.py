@@ -5,6 +5,9 @@ safetensors holds no code and is checked as it is read; nothing here can execute
 
 from __future__ import annotations
 
+import hashlib
+import json
+import struct
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +17,9 @@ from numpy.typing import NDArray
 from consilium.errors import InputError
 
 HEADER = "header"
+TYPES = {"uint8": "U8", "uint32": "U32", "float32": "F32"}
+"""The types of our arrays, by safetensors' names."""
+Buffer = bytes | memoryview
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -29,12 +35,36 @@ class Envelope:
         """Payload bytes: the header and the raw arrays."""
         return len(self.header.encode()) + sum(array.nbytes for array in self.arrays.values())
 
+    def digest(self) -> str:
+        """SHA-256 over the header and each array's name, type, shape and bytes: equal content, one digest."""
+        digest = hashlib.sha256(self.header.encode())
+        for name in sorted(self.arrays):
+            array = np.ascontiguousarray(self.arrays[name])
+            digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+            digest.update(array.data.cast("B"))
+        return digest.hexdigest()
+
     def pack(self) -> bytes:
         """The safetensors blob. An envelope without arrays carries one empty array."""
-        from safetensors.numpy import save
+        return b"".join(self.parts())
 
+    def parts(self) -> list[Buffer]:
+        """The blob in pieces, arrays uncopied: safetensors' header is short, the arrays are large."""
         arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
-        return save(arrays or {"empty": np.zeros(0, np.uint8)}, metadata={HEADER: self.header})
+        arrays = arrays or {"empty": np.zeros(0, np.uint8)}
+        table: dict[str, Any] = {"__metadata__": {HEADER: self.header}}
+        offset = 0
+        for name, array in arrays.items():
+            end = offset + array.nbytes
+            table[name] = {
+                "dtype": TYPES[array.dtype.name],
+                "shape": list(array.shape),
+                "data_offsets": [offset, end],
+            }
+            offset = end
+        text = json.dumps(table, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        return [struct.pack("<Q", len(text)) + text, *(array.data.cast("B") for array in arrays.values())]
 
 
 def unpack(blob: bytes, what: str) -> Envelope:
@@ -43,9 +73,6 @@ def unpack(blob: bytes, what: str) -> Envelope:
     Raises:
         InputError: not a safetensors blob, or one without a header; names `what`.
     """
-    import json
-    import struct
-
     from safetensors import SafetensorError
     from safetensors.numpy import load
 

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
+CHUNK = 1 << 16
+"""Coordinates worked on at once, so that they stay in the processor's cache."""
 
 
 def site_share(weight: int, cap: int) -> float:
@@ -22,4 +24,9 @@ def step(model: Vector, summed: Vector, total_weight: int, cap: int, learning_ra
     if total_weight <= 0:
         return model
     factor = np.float32(learning_rate * cap / total_weight)
-    return (model + factor * summed).astype(np.float32)
+    stepped = np.empty_like(model)
+    for start in range(0, model.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        np.multiply(summed[part], factor, out=stepped[part])
+        np.add(stepped[part], model[part], out=stepped[part])
+    return stepped

@@ -6,19 +6,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
+CHUNK = 1 << 16
+"""Coordinates worked on at once, so that they stay in the processor's cache."""
 
 
-def clip_norm(vector: Vector, bound: float) -> Vector:
-    """Scale `vector` (P,) so that its L2 norm is at most `bound`; a shorter one is returned unchanged.
+def clip_factor(vector: Vector, bound: float) -> float:
+    """The factor in (0, 1] that brings the L2 norm of `vector` (P,) to at most `bound`; 1 for a shorter one.
 
-    The norm is accumulated in float64, so the result's norm exceeds `bound` by float32 rounding at most.
+    The norm is accumulated in float64 over chunks, so the scaled norm exceeds `bound` by float32 rounding at
+    most. Nothing is copied: the encoder applies the factor as it rounds.
 
     Raises:
         ValueError: a coordinate is NaN or infinite, or `bound` is not positive.
     """
     if not bound > 0.0:
         raise ValueError(f"clip bound {bound}: must be positive")
-    norm = float(np.sqrt(np.dot(vector, vector.astype(np.float64, copy=False))))
+    squares = 0.0
+    for start in range(0, vector.size, CHUNK):
+        part = vector[start : start + CHUNK].astype(np.float64)
+        squares += float(np.dot(part, part))
+    norm = float(np.sqrt(squares))
     if not np.isfinite(norm):
         raise ValueError("update: holds NaN or infinite coordinates")
-    return vector if norm <= bound else (vector * np.float32(bound / norm)).astype(np.float32)
+    return 1.0 if norm <= bound else bound / norm

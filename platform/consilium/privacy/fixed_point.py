@@ -6,6 +6,7 @@ that N uploads cannot leave the ring: every accepted input is bounded and N boun
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 RING = 2**32
 TAIL_BITS = 12
 LOSS_CAP = 16.0
+CHUNK = 1 << 16
+"""Coordinates worked on at once, so that they stay in the processor's cache."""
 Ring = NDArray[np.uint32]
 Real = NDArray[np.float32]
 
@@ -42,8 +45,8 @@ class FixedPoint:
     and scored patients are capped at `cap`.
 
     Raises:
-        ValueError: N bounded uploads could wrap the ring: N·(2**bits·clip + 1) or N·(cap·2**TAIL_BITS + 1)
-            is 2**31 or more.
+        ValueError: N bounded uploads could wrap the ring: N·(limit + 1) or N·(cap·2**TAIL_BITS + 1) is
+            2**31 or more.
     """
 
     sites: int
@@ -52,25 +55,42 @@ class FixedPoint:
     cap: int
 
     def __post_init__(self) -> None:
-        largest = max(2.0**self.bits * self.clip, float(self.cap) * 2**TAIL_BITS, LOSS_CAP * 2**TAIL_BITS)
+        largest = max(self.limit, self.cap * 2**TAIL_BITS, int(LOSS_CAP) * 2**TAIL_BITS)
         if self.sites * (largest + 1) >= RING // 2:
             raise ValueError(
-                f"{self.sites} uploads bounded by {largest:.0f} could wrap the ring of 2**32: "
+                f"{self.sites} uploads bounded by {largest} could wrap the ring of 2**32: "
                 "lower scale_bits, clip or weight_cap"
             )
 
-    def encode(self, update: Real, tail: Tail) -> Ring:
-        """(P,) float32 with norm ≤ clip, and a tail → (P+K,) uint32.
+    @property
+    def limit(self) -> int:
+        """The largest size of an encoded coordinate, ⌊2**bits · clip⌋."""
+        return math.floor(2.0**self.bits * self.clip)
+
+    def encode(self, update: Real, tail: Tail, factor: float = 1.0) -> Ring:
+        """(P,) float32 that has norm ≤ clip once multiplied by `factor`, and a tail → (P+K,) uint32.
+
+        No coordinate of the result is beyond `limit`: what float32 rounding puts above it is cut to it.
 
         Raises:
-            ValueError: a value is not finite or beyond the bound that the constructor's proof rests on.
+            ValueError: a value is not finite or beyond the bound by more than rounding.
         """
-        bound = 2.0**self.bits * self.clip
-        scaled = np.rint(update * np.float64(2.0**self.bits))  # (P,) float64: exact product
-        if not np.isfinite(scaled).all() or (scaled.size and np.abs(scaled).max() > bound * (1 + 1e-6) + 1):
-            raise ValueError("update: a coordinate is not finite or above the clip bound")
+        scale = np.float32(factor * 2.0**self.bits)
         ring = np.empty(update.size + 6, np.uint32)
-        ring[: update.size] = scaled.astype(np.int64).astype(np.uint32)
+        signed = ring.view(np.int32)
+        buffer = np.empty(min(CHUNK, update.size), np.float32)
+        for start in range(0, update.size, CHUNK):
+            part = update[start : start + CHUNK]
+            scaled = np.multiply(part, scale, out=buffer[: part.size])
+            np.rint(scaled, out=scaled)
+            largest = max(float(scaled.max()), -float(scaled.min()))
+            if not largest <= self.limit * (1 + 1e-5) + 1:
+                raise ValueError("update: a coordinate is not finite or above the clip bound")
+            whole = signed[start : start + part.size]
+            if largest > self.limit:
+                np.clip(scaled.astype(np.float64), -self.limit, self.limit, out=whole, casting="unsafe")
+            else:
+                np.copyto(whole, scaled, casting="unsafe")
         ring[update.size :] = self.encode_tail(tail)
         return ring
 

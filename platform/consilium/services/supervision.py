@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,10 +47,14 @@ class Child:
         return self.process is not None and self.process.poll() is None
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """SIGTERM, then SIGKILL to its whole session after `seconds`; nothing it started stays."""
+        """SIGTERM, then SIGKILL to its whole session after `seconds`; nothing it started stays.
+
+        Flower starts helpers in sessions of their own, so what was below it is ended by pid as well.
+        """
         process = self.process
         if process is None:
             return
+        below = descendants(process.pid)
         if process.poll() is None:
             process.terminate()
             try:
@@ -61,12 +66,37 @@ class Child:
         except (ProcessLookupError, PermissionError):
             pass
         process.wait()
+        for pid, started in below.items():
+            if _started(pid) == started:
+                os.kill(pid, signal.SIGKILL)
 
     def last_words(self, lines: int = 12) -> str:
         """The end of its log."""
         if not self.log.exists():
             return ""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Processes below `pid` with their start times (a pid may be used again); empty where /proc is not."""
+    found: dict[int, str] = {}
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(child) for child in task.read_text().split()]
+        except OSError:
+            continue
+        for child in children:
+            found |= {child: _started(child), **descendants(child)}
+    return found
+
+
+def _started(pid: int) -> str:
+    """The start time of a process in clock ticks since boot; '' if it is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
 
 
 def wait_until(ready: Callable[[], bool], what: str, seconds: float, children: Sequence[Child] = ()) -> None:
@@ -84,6 +114,14 @@ def wait_until(ready: Callable[[], bool], what: str, seconds: float, children: S
             words = "\n".join(child.last_words() for child in children)
             raise ProcessFailed(f"{what}: not ready after {seconds:.0f} s\n{words}")
         time.sleep(0.1)
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and Ctrl-C set instead of ending the process. Main thread only."""
+    stop = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: stop.set())
+    return stop
 
 
 def free_ports(count: int) -> list[int]:
