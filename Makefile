@@ -12,7 +12,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt torch==2.13.0
-	$(PIP) install -c constraints.txt -e '.[demo,bench,dev]'
+	$(PIP) install -c constraints.txt -e '.[demo,simulation,bench,dev]'
 	touch $(STAMP)
 
 demo: install

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from consilium.cli import demo, serve, study
+from consilium.cli import demo, serve, simulate, study
 
 app = typer.Typer(
     name="consilium",
@@ -13,5 +13,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 demo.register(app)
+simulate.register(app)
 serve.register(app)
 app.add_typer(study.app, name="study", help="Create, launch, watch and stop studies.")

@@ -30,6 +30,12 @@ class Hospital:
     data: Path
 
 
+def names(count: int) -> list[tuple[str, str]]:
+    """(site, title) of `count` invented hospitals, sorted by site."""
+    more = [(f"hospital-{number:02d}", f"Hospital {number}") for number in range(len(NAMES) + 1, count + 1)]
+    return [*NAMES, *more][:count]
+
+
 def phantom_hospitals(count: int, home: Path) -> list[Hospital]:
     """`count` hospitals with empty data folders, to be filled by `consilium-site phantom`.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
 import threading
 import time
@@ -18,15 +17,16 @@ from consilium.contracts.api import RunDetail
 from consilium.contracts.base import Sha256
 from consilium.contracts.charter import Charter
 from consilium.contracts.home import Home
-from consilium.contracts.reports import RoundRow, RunReport
+from consilium.contracts.reports import RunReport
 from consilium.demo.consortium import Consortium, run_script
 from consilium.demo.hospitals import Hospital, phantom_hospitals, real_hospitals
+from consilium.demo.show import live_line, round_line
 from consilium.demo.study import REAL, demo_charter, phantom_recipe
 from consilium.errors import InputError, ProcessFailed
 from consilium.files import write_atomic
 from consilium.flower.processes import check_installed
 from consilium.services.client import ApiClient
-from consilium.services.supervision import wait_until
+from consilium.services.supervision import stop_on_signals, wait_until
 from consilium.vocabulary import Decision, RunStatus, text_of
 
 FINAL = (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.STOPPED)
@@ -68,7 +68,7 @@ class Demo:
     def go(self) -> int:
         """Run the demo; 0 only if the run finished. Stops all it started, also on Ctrl-C."""
         started = time.monotonic()
-        stop = _on_signals()
+        stop = stop_on_signals()
         try:
             with ThreadPoolExecutor(max_workers=1) as pool:
                 data = pool.submit(self._write_data)
@@ -153,11 +153,13 @@ class Demo:
                 detail = client.run(run)
                 rows = [row for row in detail.rows if row.dice is not None]
                 for row in rows[shown:]:
-                    self.console.print(round_line(row, detail), highlight=False)
+                    self.console.print(
+                        round_line(row, detail.run.rounds_planned, len(detail.sites)), highlight=False
+                    )
                 shown = len(rows)
                 progress.update(
                     task,
-                    description=live_line(detail),
+                    description=live_line(detail.live, detail.run.rounds_planned, detail.run.status),
                     total=detail.run.rounds_planned + 1,
                     completed=detail.run.rounds_done,
                 )
@@ -221,38 +223,3 @@ def all_approved(client: ApiClient, study: Sha256) -> bool:
     if refused:
         raise ProcessFailed(f"refused by {', '.join(refused)}")
     return all(each.decision is Decision.APPROVED for each in decisions)
-
-
-def round_line(row: RoundRow, detail: RunDetail) -> str:
-    """One round in one line."""
-    assert row.dice is not None
-    dice = row.dice
-    line = (
-        f"  round {row.round:>2}/{detail.run.rounds_planned}  Dice "
-        f"TC {dice.TC:.3f}  WT {dice.WT:.3f}  ET {dice.ET:.3f}  mean {dice.mean:.3f}"
-    )
-    if row.worst_site_mean is not None:
-        line += f"  worst {row.worst_site_mean:.3f} ({row.worst_site})"
-    if row.round == 0:
-        return line + "  untrained"
-    line += f"  {row.participants}/{len(detail.sites)} hospitals  {row.seconds:.1f} s"
-    return line + "".join(f"  [yellow]{each.site}: {text_of(each.reason)}[/]" for each in row.missing)
-
-
-def live_line(detail: RunDetail) -> str:
-    """What is going on now."""
-    if detail.live is None:
-        return f"{text_of(detail.run.status)}, between rounds"
-    opened = detail.live.opened
-    answered = {each.site for each in detail.live.answered}
-    waiting = [site for site in opened.asked if site not in answered]
-    what = f"round {opened.round}" if opened.round <= detail.run.rounds_planned else "scoring the final model"
-    whom = ", ".join(waiting) or "nobody"
-    return f"{what}: {len(answered)} of {len(opened.asked)} answered, waiting for {whom}"
-
-
-def _on_signals() -> threading.Event:
-    stop = threading.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda *_: stop.set())
-    return stop

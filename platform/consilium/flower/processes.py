@@ -30,6 +30,14 @@ class Tls:
     key: Path
 
 
+@dataclass(frozen=True)
+class Simulated:
+    """Size of a simulation: `sites` nodes, served by `workers` processes of one core each."""
+
+    sites: int
+    workers: int
+
+
 def environment(flower_home: Path, **extra: str) -> dict[str, str]:
     """The environment of a Flower process: our `bin` first on PATH, telemetry off, FLWR_HOME its own."""
     return {
@@ -44,8 +52,11 @@ def environment(flower_home: Path, **extra: str) -> dict[str, str]:
     }
 
 
-def superlink_command(tls: Tls, database: Path, port: int) -> list[str]:
-    """SuperLink with TLS and node authentication on loopback (the proxy publishes `/v1/fleet/` only)."""
+def superlink_command(tls: Tls, database: Path, port: int, *, simulation: bool = False) -> list[str]:
+    """SuperLink with TLS and node authentication on loopback (the proxy publishes `/v1/fleet/` only).
+
+    With `simulation` it runs simulations instead: there are no SuperNodes, so none to authenticate.
+    """
     return [
         str(BIN / "flower-superlink"),
         *("--ssl-certfile", str(tls.certificate)),
@@ -54,7 +65,7 @@ def superlink_command(tls: Tls, database: Path, port: int) -> list[str]:
         *("--database", str(database)),
         *("--host", "127.0.0.1"),
         *("--port", str(port)),
-        "--enable-supernode-auth",
+        "--simulation" if simulation else "--enable-supernode-auth",
         "--disable-runtime-dependency-installation",
     ]
 
@@ -77,12 +88,18 @@ def supernode_arguments(
     ]
 
 
-def write_connection(flower_home: Path, superlink: str, ca: Path) -> None:
+def write_connection(flower_home: Path, superlink: str, ca: Path, simulated: Simulated | None = None) -> None:
     """Write `config.toml` with our connection to the SuperLink's Control API (loopback, TLS)."""
     text = (
         f'[superlink]\ndefault = "{CONNECTION}"\n\n'
         f'[superlink.{CONNECTION}]\naddress = "{superlink}"\nroot-certificates = "{ca}"\n'
     )
+    if simulated is not None:
+        text += (
+            f"options.num-supernodes = {simulated.sites}\n"
+            "options.backend.client-resources.num-cpus = 1\n"
+            f"options.backend.init-args.num-cpus = {simulated.workers}\n"
+        )
     write_atomic(flower_home / "config.toml", text.encode(), mode=0o600)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from consilium_site.cli import agent, data, inbox, model
+from consilium_site.cli import agent, data, inbox, model, simulated
 
 app = typer.Typer(
     name="consilium-site",
@@ -16,3 +16,4 @@ agent.register(app)
 inbox.register(app)
 data.register(app)
 model.register(app)
+simulated.register(app)

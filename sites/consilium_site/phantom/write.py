@@ -42,11 +42,18 @@ OEDEMA = (0.66, 0.68, 1.25, 1.40)
 
 
 def write_cases(
-    out: Path, site: str, cases: int, size: int, seed: int, progress: Callable[[int, int], None] | None = None
+    out: Path,
+    site: str,
+    cases: int,
+    size: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    first: int = 1,
 ) -> list[Path]:
-    """Write `cases` folders `SITE_001` … into `out`; equal arguments give equal files.
+    """Write `cases` folders `SITE_001` … into `out`, from number `first`; equal arguments give equal files.
 
-    `size` is the cube's side in voxels; it always spans 192 mm.
+    `size` is the cube's side in voxels; it always spans 192 mm. A case depends on site, number and seed
+    alone, so several processes can share the work.
 
     Raises:
         InputError: `size` is not from 32 to 240, or `cases` is not positive.
@@ -54,12 +61,12 @@ def write_cases(
     if not 32 <= size <= 240 or cases < 1:
         raise InputError(f"phantom: size {size} must be 32 to 240 voxels and cases {cases} at least 1")
     profile, folders = profile_of(site), []
-    for index in range(1, cases + 1):
+    for index in range(first, first + cases):
         key = hashlib.sha256(f"{site}/{index}/{seed}".encode()).digest()
         rng = np.random.default_rng(int.from_bytes(key[:8], "little"))
         folders.append(_write_case(out / f"{site}_{index:03d}", rng, profile, size))
         if progress is not None:
-            progress(index, cases)
+            progress(index - first + 1, cases)
     return folders
 
 
