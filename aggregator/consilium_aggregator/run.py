@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from consilium.vocabulary import text_of
 from consilium_aggregator import reporting
 from consilium_aggregator.checkpoints import Checkpoint, Checkpoints, ClosedRound
 from consilium_aggregator.intake import Expected, check
-from consilium_aggregator.ports import Journal, Transport
+from consilium_aggregator.ports import Answer, Journal, Transport
+from consilium_aggregator.stopwatch import Stopwatch
 
 GRACE_SECONDS = 30.0
 PAUSE_SECONDS = 3.0
@@ -63,10 +64,10 @@ class Run:
         self.charter, self.run, self.folder = charter, run, folder
         self.transport, self.journal, self.clock, self.sleep = transport, journal, clock, sleep
         self.poll_seconds = poll_seconds
+        self.watch = Stopwatch(folder / "timings.jsonl")
         self.checkpoints = Checkpoints(folder / "checkpoints")
         agg = charter.secure_aggregation
         self.codec = FixedPoint(len(charter.roster), agg.clip, agg.scale_bits, agg.weight_cap)
-        self.initial = (folder / "initial.safetensors").read_bytes()
         self.previous: Checkpoint | None = self.checkpoints.latest(charter.id)
         self.model = self._model()
         closed = self.previous.closed.round if self.previous else 0
@@ -94,24 +95,29 @@ class Run:
     def attempt(self, started: float) -> None:
         """One attempt of one round: open, ask, add each upload as it comes, close, checkpoint, report."""
         opened = self.clock()
+        self.watch.start()
         self.state, effects = machine.step(self.state, machine.Opened(self.transport.online()))
         tag = (self.state.round, self.state.attempt)
         self.checkpoints.note_attempt(*tag)
         gathered = Gathered(np.zeros(self._upload_size(), np.uint32))
-        orders = {ask.site: self._order(ask) for ask in effects if isinstance(ask, machine.Ask)}
+        with self.watch.part("opening"):
+            orders = self._orders([ask for ask in effects if isinstance(ask, machine.Ask)])
         gathered.bytes_down = sum(order.size for order in orders.values())
         self._announce(tag, tuple(orders))
         if orders:
-            self.transport.send(tag, orders, self.charter.rounds.deadline_seconds)
+            with self.watch.part("sending"):
+                self.transport.send(tag, orders, self.charter.rounds.deadline_seconds)
             effects = self._gather(tag, opened, gathered)
         seconds = self.clock() - opened
         for effect in effects:
             if isinstance(effect, machine.Close):
-                self._close(effect, tag, gathered, seconds, started)
+                with self.watch.part("closing"):
+                    self._close(effect, tag, gathered, seconds, started)
             elif isinstance(effect, machine.TryAgain):
                 self.sleep(PAUSE_SECONDS)
             elif isinstance(effect, machine.GiveUp):
                 self._give_up(effect)
+        self.watch.write(*tag)
 
     def _gather(self, tag: tuple[int, int], opened: float, gathered: Gathered) -> tuple[machine.Effect, ...]:
         """Take answers until the machine closes the attempt; returns its closing effects."""
@@ -120,16 +126,17 @@ class Run:
         )
         deadline = opened + self.charter.rounds.deadline_seconds
         while True:
-            for answer in self.transport.poll():
+            for answer in self._answers():
                 if answer.tag != tag:
                     gathered.late += 1
                     continue
-                event, accepted = check(answer, expected)
-                self.state, effects = machine.step(self.state, event)
-                if accepted is not None and machine.Add(answer.site) in effects:
-                    add_into(gathered.total, accepted.upload)
-                    gathered.replies[answer.site] = accepted.reply
-                    gathered.bytes_up += accepted.bytes
+                with self.watch.part("adding"):
+                    event, accepted = check(answer, expected)
+                    self.state, effects = machine.step(self.state, event)
+                    if accepted is not None and machine.Add(answer.site) in effects:
+                        add_into(gathered.total, accepted.upload)
+                        gathered.replies[answer.site] = accepted.reply
+                        gathered.bytes_up += accepted.bytes
                 gathered.seconds[answer.site] = self.clock() - opened
                 self._answered(tag, event, gathered.seconds[answer.site])
                 if self.state.phase != "gathering":
@@ -139,6 +146,17 @@ class Run:
                 return effects
             self.journal.deliver()
             self.sleep(self.poll_seconds)
+
+    def _answers(self) -> Iterator[Answer]:
+        """What has come in, one by one: an answer is dropped before the next one is taken."""
+        answers = iter(self.transport.poll())
+        while True:
+            with self.watch.part("receiving"):
+                answer = next(answers, None)
+            if answer is None:
+                return
+            yield answer
+            del answer
 
     def _close(
         self, close: machine.Close, tag: tuple[int, int], gathered: Gathered, seconds: float, started: float
@@ -181,9 +199,10 @@ class Run:
     def _model(self) -> NDArray[np.float32]:
         """The model that the next round starts from: the initial one, or the last checkpoint stepped."""
         if self.previous is None:
-            if sha256_hex(self.initial) != self.charter.model.initial:
+            initial = self._initial()
+            if sha256_hex(initial) != self.charter.model.initial:
                 raise ValueError("initial.safetensors does not match the charter's hash")
-            return unpack_model(self.initial).parameters
+            return unpack_model(initial).parameters
         total, parameters = self.previous.total, self.charter.model.parameters
         weight = self.codec.decode_tail(total[parameters:]).weight
         return averaging.step(
@@ -194,13 +213,21 @@ class Run:
             self.charter.strategy.learning_rate,
         )
 
+    def _orders(self, asks: list[machine.Ask]) -> dict[str, Envelope]:
+        """One order a site; sites with the same payload share one envelope and its arrays."""
+        made: dict[machine.Payload, Envelope] = {}
+        for ask in asks:
+            if ask.payload not in made:
+                made[ask.payload] = self._order(ask)
+        return {ask.site: made[ask.payload] for ask in asks}
+
     def _order(self, ask: machine.Ask) -> Envelope:
         arrays: dict[str, NDArray[np.generic]] = {}
         survivors: tuple[str, ...] = ()
         certificate: tuple[ModelSignature, ...] = ()
         model = None
         if ask.payload == "initial":
-            arrays["initial"] = np.frombuffer(self.initial, np.uint8)
+            arrays["initial"] = np.frombuffer(self._initial(), np.uint8)
         elif self.previous is not None:
             arrays["sum"] = self.previous.total
             survivors = self.previous.closed.survivors
@@ -219,6 +246,10 @@ class Run:
             seconds=reporting.site_seconds(self.charter.rounds.deadline_seconds),
         )
         return Envelope(order.canonical().decode(), arrays)
+
+    def _initial(self) -> bytes:
+        """The initial model's file; read when needed, since it is as large as the model."""
+        return (self.folder / "initial.safetensors").read_bytes()
 
     def _upload_size(self) -> int:
         return len(TAIL) if self.state.finishing else self.charter.model.parameters + len(TAIL)
@@ -260,7 +291,7 @@ class Run:
     def _write_final(self) -> str:
         """Write the last model beside the checkpoints, named by the hash of its file; return that hash."""
         training = self.charter.training
-        final = unpack_model(self.initial).with_parameters(
+        final = unpack_model(self._initial()).with_parameters(
             self.model,
             study=self.charter.id,
             rounds=self.charter.rounds.count,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flwr.app import Message
@@ -14,6 +14,8 @@ from consilium.vocabulary import Reason
 from consilium_aggregator.ports import Answer, Tag
 
 LATE_SECONDS = 120.0
+MISSES = 4
+"""Requests for a reply that is not there yet, a poll at most."""
 
 
 class GridTransport:
@@ -45,12 +47,23 @@ class GridTransport:
                 if message_id:
                     self.open[message_id] = (site, tag)
 
-    def poll(self) -> Iterable[Answer]:
-        """Replies that have come in; an error of Flower's becomes a reason."""
-        return list(self._replies()) if self.open else []
+    def poll(self) -> Iterator[Answer]:
+        """Replies that have come in; an error of Flower's becomes a reason.
 
-    def _replies(self) -> Iterator[Answer]:
-        for reply in self.grid.pull_messages(list(self.open)):
+        Flower hands over every reply it is asked for at once, so it is asked for one at a time: memory does
+        not grow with the roster. They are asked for in turn, until `MISSES` were not there yet.
+        """
+        misses = 0
+        for message_id in list(self.open):
+            yield from self._replies(message_id)
+            if message_id in self.open:
+                self.open[message_id] = self.open.pop(message_id)
+                misses += 1
+            if misses >= MISSES:
+                return
+
+    def _replies(self, message_id: str) -> Iterator[Answer]:
+        for reply in self.grid.pull_messages([message_id]):
             known = self.open.pop(reply.metadata.reply_to_message_id, None)
             if known is None:
                 continue

@@ -119,13 +119,20 @@ class TaskLoop:
         )
         beats = HeartbeatSender(make_task_heartbeat_fn_http(client))
         beats.start()
+        taken = time.time()
         context: Any = None
         status, detail = SubStatus.FAILED, "the relay could not carry the message"
         try:
             message, context, _, _ = run_clientapp.pull_task_input(client)
+            pulled = time.time()
             reply = app(message=message, context=context)
+            answered = time.time()
             run_clientapp.push_message(client, reply, context)
             status, detail = SubStatus.COMPLETED, ""
+            log.info(
+                "task carried: taken %.3f, pulled %.3f, answered %.3f, pushed %.3f",
+                *(taken, pulled, answered, time.time()),
+            )
         except (httpx.HTTPError, ObjectPullError, RuntimeError, ValueError, OSError) as error:
             log.warning("task not carried: %s", type(error).__name__)
         finally:

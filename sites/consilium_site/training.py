@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 import time
 from pathlib import Path
@@ -118,18 +120,22 @@ class MonaiWorkbench:
     def _autocast(self) -> bool:
         """bf16 on CUDA, and on a CPU where a two-step trial says that it is faster; decided once."""
         if self.precision is None:
-            self.precision = "bf16" if _bf16_is_faster(self.network, self._trial_input()) else "fp32"
+            model, training = self.charter.model, self.charter.training
+            shape = (training.batch, networks.CHANNELS_IN, *training.patch)
+            faster = _bf16_is_faster(model.name, json.dumps(model.arguments), shape)
+            self.precision = "bf16" if faster else "fp32"
         return self.precision in ("bf16", "cuda")
 
-    def _trial_input(self) -> torch.Tensor:
-        training = self.charter.training
-        return torch.zeros(training.batch, networks.CHANNELS_IN, *training.patch)
 
+@functools.lru_cache(maxsize=16)
+def _bf16_is_faster(name: str, arguments: str, shape: tuple[int, ...]) -> bool:
+    """Two forward-backward passes each way after a warm-up; True only if the processor has bf16 and wins.
 
-def _bf16_is_faster(network: torch.nn.Module, inputs: torch.Tensor) -> bool:
-    """Two forward-backward passes each way after a warm-up; True only if the processor has bf16 and wins."""
+    Tried once a process for a network and a batch (B, C, I, J, K).
+    """
     if not _has_bf16():
         return False
+    network, inputs = networks.build(name, json.loads(arguments)), torch.zeros(shape)
     return _trial(network, inputs, bf16=True) < 0.9 * _trial(network, inputs, bf16=False)
 
 

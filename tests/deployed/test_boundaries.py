@@ -20,7 +20,7 @@ from consilium.services.supervision import free_ports, wait_until
 from support import SITES, descendants
 
 if TYPE_CHECKING:
-    from conftest import Deployed
+    from deployment import Deployed
 
 pytestmark = pytest.mark.deployed
 SCRIPT = str(Path(sys.executable).parent / "consilium-site")

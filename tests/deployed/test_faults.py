@@ -14,7 +14,7 @@ from consilium.vocabulary import Reason, RunStatus
 from support import SITES, descendants
 
 if TYPE_CHECKING:
-    from conftest import Deployed
+    from deployment import Deployed
 
 pytestmark = pytest.mark.deployed
 DEADLINE = 9.0

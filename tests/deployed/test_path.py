@@ -12,7 +12,7 @@ from consilium.vocabulary import Reason, RunStatus
 from support import SITES
 
 if TYPE_CHECKING:
-    from conftest import Deployed
+    from deployment import Deployed
 
 pytestmark = pytest.mark.deployed
 

@@ -14,7 +14,7 @@ from consilium.services.supervision import free_ports, listens, wait_until
 from support import SITES
 
 if TYPE_CHECKING:
-    from conftest import Deployed
+    from deployment import Deployed
 
 pytestmark = [pytest.mark.deployed, pytest.mark.browser]
 
