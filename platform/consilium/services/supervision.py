@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -67,8 +68,9 @@ class Child:
             pass
         process.wait()
         for pid, started in below.items():
-            if _started(pid) == started:
-                os.kill(pid, signal.SIGKILL)
+            if started and _started(pid) == started:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def last_words(self, lines: int = 12) -> str:
         """The end of its log."""
