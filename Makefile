@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-slow bench lint clean
+.PHONY: install demo test test-slow bench bench-quality lint clean
 
 install: $(STAMP)
 
@@ -31,7 +31,10 @@ test-slow: install
 	$(BIN)/pytest -m slow $(ARGS)
 
 bench: install
-	$(BIN)/python tests/bench/bench.py $(ARGS)
+	$(BIN)/python tests/bench/bench.py kernels rounds
+
+bench-quality: install
+	$(BIN)/python tests/bench/bench.py quality
 
 clean:
 	rm -rf $(VENV) build dist bench.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
