@@ -63,6 +63,23 @@ class Reason(StrEnum):
     SITE_ERROR = "site_error"
 
 
+class Refusal(StrEnum):
+    """Why a vault discloses nothing of its masks. Each is written down: an honest server causes few."""
+
+    OTHER_WINDOW = "other_window"
+    TOO_FEW_PARTICIPANTS = "too_few_participants"
+    NOT_A_PARTICIPANT = "not_a_participant"
+    SLOT_USED = "slot_used"
+    NOT_UPLOADED = "not_uploaded"
+    LEFT_OUT = "left_out"
+    TOO_FEW_SURVIVORS = "too_few_survivors"
+    OTHER_TRANSCRIPT = "other_transcript"
+    OTHER_SET = "other_set"
+    LATER_UPLOAD = "later_upload"
+    NOT_AGREED = "not_agreed"
+    MODEL_OPENED = "model_opened"
+
+
 class RunStatus(StrEnum):
     """Where a run stands. `FINISHED`, `FAILED` and `STOPPED` are final for a launch."""
 
@@ -119,6 +136,18 @@ TEXT: dict[str, str] = {
     Reason.NO_ANSWER: "no answer before the round's deadline",
     Reason.OFFLINE: "the site's SuperNode is not connected",
     Reason.SITE_ERROR: "an error inside the site; its own log has the detail",
+    Refusal.OTHER_WINDOW: "the keys of that window are not the ones in use",
+    Refusal.TOO_FEW_PARTICIPANTS: "the set-up has fewer sites than the threshold, or not this one",
+    Refusal.NOT_A_PARTICIPANT: "a site is named that took no part in the set-up",
+    Refusal.SLOT_USED: "the slot's keys were used or passed over already",
+    Refusal.NOT_UPLOADED: "this site uploaded nothing in that slot",
+    Refusal.LEFT_OUT: "this site uploaded, but is not among the survivors",
+    Refusal.TOO_FEW_SURVIVORS: "a sum of so few sites would say too much about one of them",
+    Refusal.OTHER_TRANSCRIPT: "the sites were not all asked the same",
+    Refusal.OTHER_SET: "another set of survivors was answered or signed for this slot",
+    Refusal.LATER_UPLOAD: "this site has uploaded in a later attempt",
+    Refusal.NOT_AGREED: "so many sites are missing that the others must agree on the set first",
+    Refusal.MODEL_OPENED: "a sum of this model was opened already",
     RunStatus.WAITING: "waiting for Flower to start",
     RunStatus.RUNNING: "running",
     RunStatus.FINISHED: "finished",
