@@ -78,6 +78,6 @@ def test_the_tag_is_what_the_definition_says_across_chunks() -> None:
     stream = tagger._stream("consilium/tag", 0).update(bytes(8 * vector.size))
     factors = np.frombuffer(stream, "<i8").tolist()
     body = sum(a * q for a, q in zip(factors, vector.tolist(), strict=True))
-    expected = (body + tagger._pads(3)[0]) % 2**64
+    expected = (body + tagger._pads(3, vector.size)[0]) % 2**64
     limbs = tagger.tag(vector.view(np.uint32), 3).tolist()
     assert limbs[0] + (limbs[1] << 24) + (limbs[2] << 48) == expected

@@ -81,7 +81,7 @@ def test_the_two_tags_have_words_and_pads_of_their_own() -> None:
     tagger = Tagger(os.urandom(32), os.urandom(32))
     one, other = tagger._bodies(ring([1, 0, 0]))
     assert one != other
-    assert len({pad for site in range(SITES) for pad in tagger._pads(site)}) == 2 * SITES
+    assert len({pad for site in range(SITES) for pad in tagger._pads(site, 3)}) == 2 * SITES
 
 
 @pytest.mark.parametrize("extra", [-1, 0, 1, tags.CHUNK])
@@ -115,3 +115,14 @@ def test_a_site_counted_twice_or_left_out_or_exchanged_is_refused() -> None:
     assert tagger.verify(total, limbs, [1, 0])
     for sites in ([0], [1], [0, 0], [0, 1, 1], [0, 2], []):
         assert not tagger.verify(total, limbs, sites)
+
+
+@pytest.mark.parametrize("limb", range(LIMBS))
+def test_each_tag_counts_by_itself(limb: int) -> None:
+    """A verifier that looked at one tag only would let one of these pass."""
+    tagger = Tagger(os.urandom(32), os.urandom(32))
+    vector = ring([1, -2, 3])
+    limbs = tagger.tag(vector, 0)
+    assert tagger.verify(vector, limbs, [0])
+    limbs[limb] ^= np.uint32(1)
+    assert not tagger.verify(vector, limbs, [0])

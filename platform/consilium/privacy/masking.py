@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
@@ -22,9 +22,18 @@ KEY_BYTES = 32
 
 
 def derive(secret: bytes, salt: bytes, label: str, *numbers: int) -> bytes:
-    """32 bytes by HKDF-SHA256 (RFC 5869); the label and each number are length-separated in the info."""
+    """32 bytes by HKDF-SHA256 (RFC 5869); info: the label, a zero byte and 4 bytes for each number."""
     info = label.encode() + b"\0" + b"".join(number.to_bytes(4, "big") for number in numbers)
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(secret)
+
+
+def check_sizes(secret: bytes, transcript: bytes) -> None:
+    """Raises `ValueError` unless both are 32 bytes: HMAC pads a shorter salt with zeros, so that
+    transcripts which differ by zeros at their end would give one key."""
+    if len(secret) != KEY_BYTES or len(transcript) != KEY_BYTES:
+        raise ValueError(
+            f"secret of {len(secret)} and transcript hash of {len(transcript)} bytes: must be {KEY_BYTES}"
+        )
 
 
 def shared_secret(private: X25519PrivateKey, public: bytes) -> bytes:
@@ -37,12 +46,18 @@ def shared_secret(private: X25519PrivateKey, public: bytes) -> bytes:
 
 
 def pair_key(shared: bytes, transcript: bytes, low: int, high: int) -> bytes:
-    """The mask key of participants `low` < `high` for one transcript (32 bytes)."""
+    """The mask key of participants `low` < `high` for one transcript (32 bytes).
+
+    Raises:
+        ValueError: secret or transcript hash is not 32 bytes.
+    """
+    check_sizes(shared, transcript)
     return derive(shared, transcript, "consilium/pair", low, high)
 
 
 def self_key(seed: bytes, transcript: bytes, site: int) -> bytes:
-    """The mask key of one participant's own seed for one transcript (32 bytes)."""
+    """The mask key of one participant's own seed for one transcript (32 bytes); same rule on sizes."""
+    check_sizes(seed, transcript)
     return derive(seed, transcript, "consilium/self", site)
 
 
@@ -51,7 +66,13 @@ def add_masks(vector: Ring, plus: Sequence[bytes], minus: Sequence[bytes]) -> No
 
     A keystream is AES-256-CTR of zeros from counter 0, read as little-endian words. All keys are worked
     off chunk by chunk, so that the vector passes through the cache once.
+
+    Raises:
+        ValueError: the vector is not flat little-endian uint32, or a key is not 32 bytes; the vector is
+            then unchanged.
     """
+    if vector.dtype != np.dtype("<u4") or vector.ndim != 1:
+        raise ValueError(f"vector of {vector.dtype}, {vector.ndim} dimensions: must be flat uint32")
     streams = [(_keystream(key), np.add) for key in plus] + [(_keystream(key), np.subtract) for key in minus]
     zeros = bytes(4 * CHUNK)
     buffer = bytearray(4 * CHUNK + 16)
@@ -64,7 +85,7 @@ def add_masks(vector: Ring, plus: Sequence[bytes], minus: Sequence[bytes]) -> No
             operation(part, words[: part.size], out=part)
 
 
-def _keystream(key: bytes):  # type: ignore[no-untyped-def]  # cryptography's context has no public type
+def _keystream(key: bytes) -> CipherContext:
     if len(key) != KEY_BYTES:
         raise ValueError(f"mask key of {len(key)} bytes: must be {KEY_BYTES}")
     return Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()

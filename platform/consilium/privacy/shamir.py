@@ -69,8 +69,11 @@ def _evaluate(coefficients: list[int], x: int) -> int:
 
 def _value(holder: int, piece: bytes) -> int:
     value = int.from_bytes(piece, "big")
-    if holder < 1 or len(piece) != SHARE_BYTES or value >= PRIME:
-        raise ValueError(f"share of holder {holder}: needs a holder from 1 and 33 bytes below the prime")
+    if not 1 <= holder < PRIME or len(piece) != SHARE_BYTES or value >= PRIME:
+        raise ValueError(
+            f"share of holder {holder}, {len(piece)} bytes: needs a holder from 1 below the prime and "
+            "33 bytes below the prime"
+        )
     return value
 
 
@@ -81,13 +84,27 @@ def _interpolate(values: Mapping[int, int], used: tuple[int, ...], at: int) -> i
 
 @functools.lru_cache(maxsize=256)
 def _weights(used: tuple[int, ...], at: int) -> tuple[int, ...]:
-    """Lagrange weights for the value at `at` of the polynomial through the points `used`."""
-    weights = []
+    """Lagrange weights for the value at `at`, not one of `used`, of the polynomial through `used`."""
+    whole = 1
     for holder in used:
-        top = bottom = 1
+        whole = whole * (at - holder) % PRIME
+    parts = zip(used, _denominators(used), strict=True)
+    return tuple(whole * _inverse(at - holder) * inverse % PRIME for holder, inverse in parts)
+
+
+@functools.lru_cache(maxsize=16)
+def _denominators(used: tuple[int, ...]) -> tuple[int, ...]:
+    """1 / Π (x − other) for each x of `used`: the part of its weight that is the same everywhere."""
+    inverses = []
+    for holder in used:
+        bottom = 1
         for other in used:
             if other != holder:
-                top = top * (at - other) % PRIME
                 bottom = bottom * (holder - other) % PRIME
-        weights.append(top * pow(bottom, -1, PRIME) % PRIME)
-    return tuple(weights)
+        inverses.append(_inverse(bottom))
+    return tuple(inverses)
+
+
+@functools.lru_cache(maxsize=1024)
+def _inverse(number: int) -> int:
+    return pow(number, -1, PRIME)

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
-from consilium.privacy.masking import derive
+from consilium.privacy.masking import check_sizes, derive
 
 Ring = NDArray[np.uint32]
 TAGS = 2
@@ -28,26 +28,31 @@ CHUNK = 1 << 15
 class Tagger:
     """Tags of one attempt: `key` is the sites' common secret (32 bytes), unknown to the server.
 
-    A (key, transcript) tags one vector a site, ever; the transcript makes it so.
+    A (key, transcript) tags one vector a site, ever; the transcript makes it so. A tag also binds the
+    vector's length. Raises `ValueError` if key or transcript hash is not 32 bytes.
     """
 
     def __init__(self, key: bytes, transcript: bytes) -> None:
+        check_sizes(key, transcript)
         self.key, self.transcript = key, transcript
 
     def tag(self, vector: Ring, site: int) -> Ring:
         """The limbs (LIMBS,) that participant `site` sends beside `vector` (P,)."""
-        pads = self._pads(site)
+        pads = self._pads(site, vector.size)
         tags = [(body + pad) & MASK for body, pad in zip(self._bodies(vector), pads, strict=True)]
         return np.array([limb for tag in tags for limb in _split(tag)], np.uint32)
 
     def verify(self, total: Ring, limbs: Ring, sites: Iterable[int]) -> bool:
         """True if `total` (P,) and the summed `limbs` (LIMBS,) are the sums of what these sites tagged.
 
-        Sums of up to 127 sites: a summed limb stays below 2**31.
+        Sums of up to 127 sites: a summed limb stays below 2**31. Another type or another number of limbs
+        is False, never an exception: the input comes from the server.
         """
         sites = list(sites)
+        if total.dtype != np.uint32 or total.ndim != 1 or limbs.shape != (LIMBS,):
+            return False
         for number, body in enumerate(self._bodies(total)):
-            pads = sum(self._pads(site)[number] for site in sites)
+            pads = sum(self._pads(site, total.size)[number] for site in sites)
             start = number * len(LIMB_BITS)
             if _join(limbs[start : start + len(LIMB_BITS)]) != (body + pads) & MASK:
                 return False
@@ -68,12 +73,12 @@ class Tagger:
                 sums[number] += int(np.dot(words[: part.size], part))  # wraps mod 2**64, as it should
         return [value & MASK for value in sums]
 
-    def _stream(self, label: str, number: int):  # type: ignore[no-untyped-def]
+    def _stream(self, label: str, number: int) -> CipherContext:
         key = derive(self.key, self.transcript, label, number)
         return Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
 
-    def _pads(self, site: int) -> list[int]:
-        pad = derive(self.key, self.transcript, "consilium/pad", site)
+    def _pads(self, site: int, size: int) -> list[int]:
+        pad = derive(self.key, self.transcript, "consilium/pad", site, size)
         return [int.from_bytes(pad[8 * number : 8 * number + 8], "big") for number in range(TAGS)]
 
 
