@@ -31,7 +31,7 @@ test-slow: install
 	$(BIN)/pytest -m slow $(ARGS)
 
 bench: install
-	$(BIN)/python tests/bench/bench.py kernels rounds
+	$(BIN)/python tests/bench/bench.py kernels secagg rounds
 
 bench-quality: install
 	$(BIN)/python tests/bench/bench.py quality

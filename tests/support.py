@@ -33,9 +33,15 @@ def toy_model(size: int = 200) -> bytes:
 
 
 def toy_charter(
-    identities: Mapping[str, str], size: int = 200, rounds: int = 3, deadline: float = 30.0, **changes: Any
+    identities: Mapping[str, str],
+    size: int = 200,
+    rounds: int = 3,
+    deadline: float = 30.0,
+    masked: bool = True,
+    slots: int = 24,
+    **changes: Any,
 ) -> Charter:
-    """A charter for the toy model; `identities` maps sites to public keys."""
+    """A charter for the toy model; `identities` maps sites to public keys. Two sites cannot mask."""
     n = len(identities)
     document: dict[str, Any] = {
         "title": "Toy study",
@@ -49,6 +55,8 @@ def toy_charter(
         "training": {"loss": "toy"},
         "rounds": {"count": rounds, "deadline_seconds": deadline, "minimum_sites": threshold(n)},
         "secure_aggregation": {
+            "masked": masked and n >= 3,
+            "slots": slots,
             "threshold": threshold(n),
             "colluding": colluding_bound(n),
             "scale_bits": largest_scale_bits(n, 64.0),

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from consilium.contracts.base import Document, Sha256, SiteName
+from consilium.contracts.charter import Charter
 from consilium.contracts.envelope import Envelope, unpack
 from consilium.contracts.messages import ModelSignature
 from consilium.errors import InputError
 from consilium.files import sha256_hex, write_atomic
+from consilium.learning.parameters import unpack_model
 
 KEEP = 3
 
@@ -93,3 +95,14 @@ class Checkpoints:
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("round-*.safetensors"))
+
+
+def write_final(charter: Charter, folder: Path, model: NDArray[np.float32], initial: bytes) -> str:
+    """Write the last model beside the checkpoints, named by the hash of its file; return that hash."""
+    final = unpack_model(initial).with_parameters(
+        model, study=charter.id, rounds=charter.rounds.count, spacing_mm=charter.training.spacing_mm
+    )
+    content = final.pack()
+    digest = sha256_hex(content)
+    write_atomic(folder / "checkpoints" / f"{digest}.safetensors", content)
+    return digest

@@ -8,13 +8,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from consilium.contracts.charter import Charter
+from consilium.contracts.masked import UploadClaim
 from consilium.contracts.messages import ModelClaim, RelayNotice, Reply, SignedReply
 from consilium.errors import InputError
 from consilium.files import sha256_hex
 from consilium.learning import aggregator as machine
 from consilium.privacy.signatures import verify
 from consilium.vocabulary import Reason
-from consilium_aggregator.ports import Answer
+from consilium_aggregator.ports import Answer, Tag
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Expected:
     attempt: int
     model: str
     size: int
+    transcript: str | None = None
+    """Of a masked attempt; None where uploads are in the clear."""
 
 
 @dataclass(frozen=True)
@@ -38,31 +41,43 @@ class Accepted:
     bytes: int
 
 
-def check(answer: Answer, expected: Expected) -> tuple[machine.Event, Accepted | None]:
-    """The state machine's event for one answer, and the upload if there is one to add.
+def word(answer: Answer, charter: Charter, run: str, tag: Tag) -> Reply | Reason:
+    """The site's signed reply to the order tagged `tag`, refusals too; else why it counts as none.
 
-    A reply that is not signed by the site's roster key, is bound to another charter, run, round or
-    attempt, or whose arrays do not match its signed hashes becomes a refusal with the reason.
+    A reply that is not signed by the site's roster key, or is bound to another charter, run, round or
+    attempt, is none.
     """
     if answer.envelope is None:
-        return machine.Refused(answer.site, answer.reason or Reason.NO_ANSWER), None
+        return answer.reason or Reason.NO_ANSWER
     try:
         signed = SignedReply.parse(answer.envelope.header, "reply")
     except InputError:
-        return machine.Refused(answer.site, _notice(answer.envelope.header)), None
+        return _notice(answer.envelope.header)
     reply = signed.reply
-    member = expected.charter.member(answer.site)
+    member = charter.member(answer.site)
     key = member.identity if member else ""
     if not verify(key, "reply", reply.canonical(), signed.signature) or reply.site != answer.site:
-        return machine.Refused(answer.site, Reason.BAD_SIGNATURE), None
-    bound = (reply.charter, reply.run, reply.round, reply.attempt)
-    if bound != (expected.charter.id, expected.run, expected.round, expected.attempt):
-        return machine.Refused(answer.site, Reason.BAD_MESSAGE), None
+        return Reason.BAD_SIGNATURE
+    if (reply.charter, reply.run, reply.round, reply.attempt) != (charter.id, run, *tag[:2]):
+        return Reason.BAD_MESSAGE
+    return reply
+
+
+def check(answer: Answer, expected: Expected) -> tuple[machine.Event, Accepted | None]:
+    """The state machine's event for one answer, and the upload if there is one to add.
+
+    Beside what `word` asks, arrays must match their signed hashes, and model and transcript be those of
+    this attempt: a site that was told something else counts as dropped.
+    """
+    reply = word(answer, expected.charter, expected.run, (expected.round, expected.attempt, ""))
+    if isinstance(reply, Reason):
+        return machine.Refused(answer.site, reply), None
     if reply.status == "refused":
         return machine.Refused(answer.site, reply.reason or Reason.SITE_ERROR, reply.holds), None
-    reason = _upload_problem(reply, answer, expected, key)
-    if reason is not None:
-        return machine.Refused(answer.site, reason), None
+    member = expected.charter.member(answer.site)
+    reason = _upload_problem(reply, answer, expected, member.identity if member else "")
+    if reason is not None or answer.envelope is None:
+        return machine.Refused(answer.site, reason or Reason.BAD_MESSAGE), None
     upload = answer.envelope.arrays["upload"]
     return machine.Uploaded(answer.site, reply.holds), Accepted(reply, upload, answer.envelope.size)
 
@@ -75,6 +90,12 @@ def _upload_problem(reply: Reply, answer: Answer, expected: Expected, key: str) 
         return Reason.WRONG_MODEL
     if sha256_hex(upload.data) != reply.upload or reply.report is None:
         return Reason.BAD_MESSAGE
+    if reply.transcript != expected.transcript:
+        return Reason.BAD_MESSAGE
+    if expected.transcript is not None:
+        claimed = UploadClaim(site=answer.site, transcript=expected.transcript)
+        if not verify(key, "upload", claimed.canonical(), reply.claim or ""):
+            return Reason.BAD_SIGNATURE
     claim = ModelClaim(charter=reply.charter, run=reply.run, round=reply.round, model=expected.model)
     if not verify(key, "model", claim.canonical(), reply.model_signature or ""):
         return Reason.BAD_SIGNATURE

@@ -10,8 +10,8 @@ from consilium.contracts.envelope import Envelope
 from consilium.contracts.reports import Event
 from consilium.vocabulary import Reason
 
-Tag = tuple[int, int]
-"""(round, attempt) that a message belongs to."""
+Tag = tuple[int, int, str]
+"""(round, attempt, kind of order) that a message belongs to."""
 
 
 @dataclass(frozen=True)

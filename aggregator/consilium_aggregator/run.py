@@ -4,43 +4,39 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from consilium.contracts.charter import TAIL, Charter
-from consilium.contracts.envelope import Envelope
-from consilium.contracts.messages import ModelSignature, Order, Reply
-from consilium.contracts.reports import RoundOpened, RunFailed, RunFinished, RunStarted, SiteAnswered
-from consilium.files import sha256_hex, write_atomic
+from consilium.contracts.messages import ModelSignature
+from consilium.contracts.reports import (
+    RoundOpened,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    SiteAnswered,
+)
+from consilium.files import sha256_hex
 from consilium.learning import aggregator as machine
 from consilium.learning import averaging
 from consilium.learning.parameters import unpack_model
 from consilium.privacy.fixed_point import FixedPoint, add_into
 from consilium.vocabulary import text_of
 from consilium_aggregator import reporting
-from consilium_aggregator.checkpoints import Checkpoint, Checkpoints, ClosedRound
+from consilium_aggregator.checkpoints import Checkpoint, Checkpoints, ClosedRound, write_final
+from consilium_aggregator.exchange import Exchanges
 from consilium_aggregator.intake import Expected, check
-from consilium_aggregator.ports import Answer, Journal, Transport
+from consilium_aggregator.masked import MaskedSums
+from consilium_aggregator.orders import Slot, make_orders
+from consilium_aggregator.ports import Answer, Journal, Tag, Transport
+from consilium_aggregator.question import Asked, Gathered, ask_about, load
 from consilium_aggregator.stopwatch import Stopwatch
 
 GRACE_SECONDS = 30.0
 PAUSE_SECONDS = 3.0
 POLL_SECONDS = 0.2
-
-
-@dataclass
-class Gathered:
-    """What one attempt has collected: the accumulator and what came with each upload, not the uploads."""
-
-    total: NDArray[np.uint32]
-    replies: dict[str, Reply] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    bytes_up: int = 0
-    bytes_down: int = 0
-    late: int = 0
 
 
 class Run:
@@ -71,12 +67,18 @@ class Run:
         self.previous: Checkpoint | None = self.checkpoints.latest(charter.id)
         self.model = self._model()
         closed = self.previous.closed.round if self.previous else 0
+        self.question = folder / "checkpoints" / "question.safetensors"
+        self.masked: MaskedSums | None = None
+        if agg.masked:
+            exchanges = Exchanges(charter, run, transport, journal, clock, sleep, poll_seconds)
+            self.masked = MaskedSums(charter, run, folder / "checkpoints", exchanges)
         self.state = machine.start(
             tuple(member.site for member in charter.roster),
             charter.rounds.count,
             charter.rounds.minimum_sites,
             closed=closed,
             attempt=self.checkpoints.last_attempt(closed + 1),
+            finish_minimum=charter.rounds.minimum_sites if agg.masked else 1,
         )
 
     def go(self) -> bool:
@@ -87,48 +89,52 @@ class Run:
             RunStarted(sites=self.state.roster, rounds=self.charter.rounds.count, resumed_from=closed)
         )
         self._await_sites()
+        self.finish_asked(started)
         while self.state.phase not in ("finished", "failed"):
             self.attempt(started)
             self.journal.deliver()
         return self.state.phase == "finished"
 
     def attempt(self, started: float) -> None:
-        """One attempt of one round: open, ask, add each upload as it comes, close, checkpoint, report."""
-        opened = self.clock()
+        """One attempt of one round: keys, open, ask, add each upload, unmask, close, checkpoint, report."""
+        begun = self.clock()
         self.watch.start()
-        self.state, effects = machine.step(self.state, machine.Opened(self.transport.online()))
-        tag = (self.state.round, self.state.attempt)
-        self.checkpoints.note_attempt(*tag)
+        tag = (self.state.round, self.state.attempt + 1, "finish" if self.state.finishing else "train")
+        self.checkpoints.note_attempt(*tag[:2])
+        online = self.transport.online()
+        with self.watch.part("keys"):
+            keyless = self.masked.prepare(online, tag) if self.masked else {}
+        self.state, effects = machine.step(self.state, machine.Opened(online, keyless))
+        asks = [ask for ask in effects if isinstance(ask, machine.Ask)]
+        slot = self.masked.take_slot() if self.masked and asks else None
         gathered = Gathered(np.zeros(self._upload_size(), np.uint32))
         with self.watch.part("opening"):
-            orders = self._orders([ask for ask in effects if isinstance(ask, machine.Ask)])
+            orders = make_orders(self.charter, self.run, self.state, asks, self.previous, self._initial, slot)
         gathered.bytes_down = sum(order.size for order in orders.values())
         self._announce(tag, tuple(orders))
         if orders:
             with self.watch.part("sending"):
                 self.transport.send(tag, orders, self.charter.rounds.deadline_seconds)
-            effects = self._gather(tag, opened, gathered)
-        seconds = self.clock() - opened
+            effects = self._gather(tag, slot, begun, gathered)
         for effect in effects:
             if isinstance(effect, machine.Close):
-                with self.watch.part("closing"):
-                    self._close(effect, tag, gathered, seconds, started)
+                self._close(effect, tag, slot, gathered, begun, started)
             elif isinstance(effect, machine.TryAgain):
                 self.sleep(PAUSE_SECONDS)
             elif isinstance(effect, machine.GiveUp):
                 self._give_up(effect)
-        self.watch.write(*tag)
+        self.watch.write(*tag[:2])
 
-    def _gather(self, tag: tuple[int, int], opened: float, gathered: Gathered) -> tuple[machine.Effect, ...]:
+    def _gather(
+        self, tag: Tag, slot: Slot | None, begun: float, gathered: Gathered
+    ) -> tuple[machine.Effect, ...]:
         """Take answers until the machine closes the attempt; returns its closing effects."""
-        expected = Expected(
-            self.charter, self.run, tag[0], tag[1], sha256_hex(self.model.data), gathered.total.size
-        )
-        deadline = opened + self.charter.rounds.deadline_seconds
+        expected = self._expected(tag, slot, gathered.total.size)
+        deadline = self.clock() + self.charter.rounds.deadline_seconds
         while True:
             for answer in self._answers():
                 if answer.tag != tag:
-                    gathered.late += 1
+                    gathered.late += answer.tag[2] == tag[2]
                     continue
                 with self.watch.part("adding"):
                     event, accepted = check(answer, expected)
@@ -137,7 +143,9 @@ class Run:
                         add_into(gathered.total, accepted.upload)
                         gathered.replies[answer.site] = accepted.reply
                         gathered.bytes_up += accepted.bytes
-                gathered.seconds[answer.site] = self.clock() - opened
+                if accepted is not None and slot is not None:
+                    slot[0].introduced.add(answer.site)
+                gathered.seconds[answer.site] = self.clock() - begun
                 self._answered(tag, event, gathered.seconds[answer.site])
                 if self.state.phase != "gathering":
                     return effects
@@ -146,6 +154,13 @@ class Run:
                 return effects
             self.journal.deliver()
             self.sleep(self.poll_seconds)
+
+    def _expected(self, tag: Tag, slot: Slot | None, size: int) -> Expected:
+        model = sha256_hex(self.model.data)
+        transcript = None
+        if self.masked is not None and slot is not None:
+            transcript = self.masked.transcript(*slot, tag, model)
+        return Expected(self.charter, self.run, tag[0], tag[1], model, size, transcript)
 
     def _answers(self) -> Iterator[Answer]:
         """What has come in, one by one: an answer is dropped before the next one is taken."""
@@ -159,7 +174,57 @@ class Run:
             del answer
 
     def _close(
-        self, close: machine.Close, tag: tuple[int, int], gathered: Gathered, seconds: float, started: float
+        self,
+        close: machine.Close,
+        tag: Tag,
+        slot: Slot | None,
+        gathered: Gathered,
+        begun: float,
+        started: float,
+    ) -> None:
+        """Open the sum if it is masked, then checkpoint and report."""
+        if self.masked is not None and slot is not None:
+            expected = self._expected(tag, slot, 0)
+            asked = ask_about(close, tag, slot, gathered, expected)
+            asked.save(self.question)
+            if not self._unmask(asked, gathered):
+                return
+        with self.watch.part("closing"):
+            self._conclude(close, tag, gathered, self.clock() - begun, started)
+        self.question.unlink(missing_ok=True)
+
+    def finish_asked(self, started: float) -> None:
+        """Finish the attempt that an earlier launch had asked about: it is never retried."""
+        asked = load(self.question)
+        if asked is None or asked.question.round != self.state.round or self.masked is None:
+            return
+        question, gathered, close = asked.question, asked.gathered(), asked.close()
+        tag = (question.round, question.attempt, "finish" if self.state.finishing else "train")
+        self.watch.start()
+        if self._unmask(asked, gathered):
+            self.state = machine.close_asked(self.state)
+            self._conclude(close, tag, gathered, max(question.seconds.values(), default=0.0), started)
+            self.question.unlink(missing_ok=True)
+
+    def _unmask(self, asked: Asked, gathered: Gathered) -> bool:
+        """Replace the masked sum by the opened one; else the run fails, and a resumed one asks again."""
+        assert self.masked is not None
+        try:
+            with self.watch.part("unmasking"):
+                total = self.masked.open(asked)
+            problem = "too few hospitals disclosed their shares of it; resume the run to ask again"
+        except ValueError as error:
+            total, problem = None, str(error)
+        if total is None:
+            self.state = machine.stop(self.state)
+            text = f"round {asked.question.round}: the masked sum could not be opened: {problem}"
+            self.journal.tell(RunFailed(text=text[:500]))
+            return False
+        gathered.total = total
+        return True
+
+    def _conclude(
+        self, close: machine.Close, tag: Tag, gathered: Gathered, seconds: float, started: float
     ) -> None:
         round_number = tag[0]
         replies = {site: gathered.replies[site] for site in close.survivors}
@@ -169,7 +234,7 @@ class Run:
         if scored is not None:
             self.journal.tell(scored)
         if round_number > self.charter.rounds.count:
-            file = self._write_final()
+            file = write_final(self.charter, self.folder, self.model, self._initial())
             self.journal.tell(
                 RunFinished(
                     model=model_hash, file=file, signed_by=close.survivors, seconds=self.clock() - started
@@ -192,7 +257,13 @@ class Run:
         self.model = self._model()
         self.journal.tell(
             reporting.closed(
-                tag, close, replies, tail, seconds, (gathered.bytes_up, gathered.bytes_down), gathered.late
+                tag[:2],
+                close,
+                replies,
+                tail,
+                seconds,
+                (gathered.bytes_up, gathered.bytes_down),
+                gathered.late,
             )
         )
 
@@ -213,40 +284,6 @@ class Run:
             self.charter.strategy.learning_rate,
         )
 
-    def _orders(self, asks: list[machine.Ask]) -> dict[str, Envelope]:
-        """One order a site; sites with the same payload share one envelope and its arrays."""
-        made: dict[machine.Payload, Envelope] = {}
-        for ask in asks:
-            if ask.payload not in made:
-                made[ask.payload] = self._order(ask)
-        return {ask.site: made[ask.payload] for ask in asks}
-
-    def _order(self, ask: machine.Ask) -> Envelope:
-        arrays: dict[str, NDArray[np.generic]] = {}
-        survivors: tuple[str, ...] = ()
-        certificate: tuple[ModelSignature, ...] = ()
-        model = None
-        if ask.payload == "initial":
-            arrays["initial"] = np.frombuffer(self._initial(), np.uint8)
-        elif self.previous is not None:
-            arrays["sum"] = self.previous.total
-            survivors = self.previous.closed.survivors
-            if ask.payload == "sum+model":
-                arrays["model"] = self.previous.model
-                model, certificate = self.previous.closed.model, self.previous.closed.certificate
-        order = Order(
-            kind="finish" if self.state.finishing else "train",
-            charter=self.charter.id,
-            run=self.run,
-            round=self.state.round,
-            attempt=self.state.attempt,
-            survivors=survivors,
-            model=model,
-            certificate=certificate,
-            seconds=reporting.site_seconds(self.charter.rounds.deadline_seconds),
-        )
-        return Envelope(order.canonical().decode(), arrays)
-
     def _initial(self) -> bytes:
         """The initial model's file; read when needed, since it is as large as the model."""
         return (self.folder / "initial.safetensors").read_bytes()
@@ -261,7 +298,7 @@ class Run:
             self.journal.deliver()
             self.sleep(0.5)
 
-    def _announce(self, tag: tuple[int, int], asked: tuple[str, ...]) -> None:
+    def _announce(self, tag: Tag, asked: tuple[str, ...]) -> None:
         offline = tuple(site for site in self.state.roster if site not in asked)
         self.journal.tell(
             RoundOpened(
@@ -273,7 +310,7 @@ class Run:
             )
         )
 
-    def _answered(self, tag: tuple[int, int], event: machine.Event, seconds: float) -> None:
+    def _answered(self, tag: Tag, event: machine.Event, seconds: float) -> None:
         if isinstance(event, machine.Uploaded | machine.Refused):
             reason = event.reason if isinstance(event, machine.Refused) else None
             self.journal.tell(
@@ -287,17 +324,3 @@ class Run:
             f"{machine.ATTEMPTS} attempts ({reasons})"
         )
         self.journal.tell(RunFailed(text=text[:500]))
-
-    def _write_final(self) -> str:
-        """Write the last model beside the checkpoints, named by the hash of its file; return that hash."""
-        training = self.charter.training
-        final = unpack_model(self._initial()).with_parameters(
-            self.model,
-            study=self.charter.id,
-            rounds=self.charter.rounds.count,
-            spacing_mm=training.spacing_mm,
-        )
-        content = final.pack()
-        digest = sha256_hex(content)
-        write_atomic(self.folder / "checkpoints" / f"{digest}.safetensors", content)
-        return digest

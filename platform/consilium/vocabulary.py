@@ -61,6 +61,9 @@ class Reason(StrEnum):
     NO_ANSWER = "no_answer"
     OFFLINE = "offline"
     SITE_ERROR = "site_error"
+    NO_KEYS = "no_keys"
+    BAD_SETUP = "bad_setup"
+    NOT_DISCLOSED = "not_disclosed"
 
 
 class Refusal(StrEnum):
@@ -148,6 +151,9 @@ TEXT: dict[str, str] = {
     Refusal.LATER_UPLOAD: "this site has uploaded in a later attempt",
     Refusal.NOT_AGREED: "so many sites are missing that the others must agree on the set first",
     Refusal.MODEL_OPENED: "a sum of this model was opened already",
+    Reason.NO_KEYS: "the site has no keys in this window; it takes part from the next one",
+    Reason.BAD_SETUP: "the one-time keys of this window are incomplete or not signed by their sites",
+    Reason.NOT_DISCLOSED: "the vault refused to disclose shares; its own log says why",
     RunStatus.WAITING: "waiting for Flower to start",
     RunStatus.RUNNING: "running",
     RunStatus.FINISHED: "finished",

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -25,10 +26,12 @@ from consilium.learning import site as machine
 from consilium.privacy.clipping import clip_factor
 from consilium.privacy.fixed_point import Tail
 from consilium.privacy.signatures import public_hex, sign
-from consilium.vocabulary import Reason, Stage
+from consilium.vocabulary import Decision, Reason, Refusal, Stage
 from consilium_site import models
 from consilium_site.home import SiteHome
 from consilium_site.ledger import Ledger
+from consilium_site.masks import Masks
+from consilium_site.windows import NotDisclosed
 from consilium_site.workbench import Cohort, Scored, Trained, Workbench
 
 log = logging.getLogger(__name__)
@@ -56,6 +59,7 @@ class Jobs:
         self.doing = Doing()
         self._lock = threading.Lock()
         self._open: dict[str, Workbench] = {}
+        self.masks = Masks(home, site, key, ledger)
         self._held: tuple[str, int, NDArray[np.float32]] | None = None
 
     def answer(self, envelope: Envelope) -> Envelope:
@@ -71,6 +75,9 @@ class Jobs:
         with self._lock:
             try:
                 return self._decide(order, envelope, envelope.digest(), until + order.seconds)
+            except NotDisclosed as refused:
+                log.warning("%s: nothing disclosed, %s", order.job, refused)
+                return self._refusal(order, Reason(refused.reason), refused.refusal)
             except Refused as refused:
                 log.warning("%s: refused, %s", order.job, refused)
                 return self._refusal(order, Reason(refused.reason))
@@ -97,6 +104,9 @@ class Jobs:
         member = charter.member(self.site)
         if member is None or member.identity != public_hex(self.key):
             raise Refused(Reason.NOT_IN_ROSTER)
+        decision = self.ledger.decision(order.charter)
+        if order.kind not in ("train", "finish"):
+            return self._masked(charter, order, decision)
         state, model = self._state(order.run)
         event = machine.Ordered(
             order.job,
@@ -104,7 +114,7 @@ class Jobs:
             order.kind,
             order.round,
             frozenset(envelope.arrays),
-            self.ledger.decision(order.charter),
+            decision,
         )
         state, effects = machine.step(state, event)
         for effect in effects:
@@ -114,6 +124,27 @@ class Jobs:
                 return self._stored(order)
             return self._work(charter, order, envelope, digest, effect, model, until)
         raise Refused(Reason.SITE_ERROR)
+
+    def _masked(self, charter: Charter, order: Order, decision: Decision) -> Envelope:
+        """An order about keys or shares: no model, no training, nothing in the clear."""
+        if decision is not Decision.APPROVED:
+            raise Refused(Reason.REFUSED_BY_SITE if decision is Decision.REFUSED else Reason.NOT_APPROVED)
+        if not charter.secure_aggregation.masked:
+            raise Refused(Reason.BAD_MESSAGE)
+        reply = self._bare(order, "done")
+        if order.kind == "channel":
+            return Envelope(
+                self._signed(reply.model_copy(update={"channel": self.masks.windows.channel(charter, order)}))
+            )
+        if order.kind == "setup":
+            setup, arrays = self.masks.windows.deal(charter, order)
+            return Envelope(self._signed(reply.model_copy(update={"setup": setup})), arrays)
+        if order.kind == "agree":
+            agreement = self.masks.agree(charter, order)
+            return Envelope(self._signed(reply.model_copy(update={"agreement": agreement})))
+        shares = self.masks.disclose(charter, order)
+        reply = reply.model_copy(update={"shares": sha256_hex(shares.tobytes())})
+        return Envelope(self._signed(reply), {"shares": shares})
 
     def _work(
         self,
@@ -126,6 +157,8 @@ class Jobs:
         until: float,
     ) -> Envelope:
         model = self._step(charter, order, envelope, work, model)
+        if charter.secure_aggregation.masked:
+            self.masks.windows.introduce(charter, order, envelope)
         self.doing = Doing(Stage.SCORING, order.run, order.round, self.doing.cohort)
         bench, cohort = self._workbench(charter)
         started = time.monotonic()
@@ -138,7 +171,12 @@ class Jobs:
         seconds = (scoring, time.monotonic() - started - scoring)
         upload = self._encode(charter, scored, trained)
         report = self._report(charter, cohort, scored, trained, seconds)
-        reply = self._reply(order, model, upload, report)
+        model_digest = sha256_hex(model.data)
+        transcript, claim = None, None
+        if charter.secure_aggregation.masked:
+            transcript, claim = self.masks.mask(charter, order, model_digest, upload)
+        reply = self._reply(order, model_digest, upload, report)
+        reply = reply.model_copy(update={"transcript": transcript, "claim": claim})
         return self._store(order, digest, reply, upload)
 
     def _step(
@@ -194,8 +232,8 @@ class Jobs:
         trained: Trained | None,
         seconds: tuple[float, float],
     ) -> SiteReport:
-        scores = None
-        if charter.release.site_metrics and scored.scored:
+        scores, shared = None, charter.release.site_metrics
+        if shared and scored.scored:
             tc, wt, et = (
                 min(1.0, value / scored.scored) for value in (scored.dice_tc, scored.dice_wt, scored.dice_et)
             )
@@ -203,46 +241,42 @@ class Jobs:
         return SiteReport(
             site=self.site,
             scores=scores,
-            cases_train=cohort.train,
-            cases_test=cohort.test,
+            cases_train=cohort.train if shared else 0,
+            cases_test=cohort.test if shared else 0,
             skipped=cohort.skipped,
             seconds_scoring=seconds[0],
             seconds_training=seconds[1],
             precision=trained.precision if trained else "fp32",
         )
 
-    def _reply(
-        self, order: Order, model: NDArray[np.float32], upload: NDArray[np.uint32], report: SiteReport
-    ) -> Reply:
-        digest = sha256_hex(model.data)
-        claim = ModelClaim(charter=order.charter, run=order.run, round=order.round, model=digest)
-        return Reply(
-            status="done",
-            site=self.site,
-            charter=order.charter,
-            run=order.run,
-            round=order.round,
-            attempt=order.attempt,
-            holds=order.round,
-            model=digest,
-            model_signature=sign(self.key, "model", claim.canonical()),
-            upload=sha256_hex(upload.data),
-            report=report,
+    def _reply(self, order: Order, model: str, upload: NDArray[np.uint32], report: SiteReport) -> Reply:
+        claim = ModelClaim(charter=order.charter, run=order.run, round=order.round, model=model)
+        return self._bare(order, "done").model_copy(
+            update={
+                "holds": order.round,
+                "model": model,
+                "model_signature": sign(self.key, "model", claim.canonical()),
+                "upload": sha256_hex(upload.data),
+                "report": report,
+            }
         )
 
-    def _refusal(self, order: Order, reason: Reason) -> Envelope:
+    def _refusal(self, order: Order, reason: Reason, refusal: Refusal | None = None) -> Envelope:
         holds = self._state(order.run)[0].holds
-        reply = Reply(
-            status="refused",
+        reply = self._bare(order, "refused")
+        told = {"reason": reason, "holds": holds, "refusal": refusal}
+        return Envelope(self._signed(reply.model_copy(update=told)))
+
+    def _bare(self, order: Order, status: Literal["done", "refused"]) -> Reply:
+        """A reply that says only what it answers."""
+        return Reply(
+            status=status,
             site=self.site,
             charter=order.charter,
             run=order.run,
             round=order.round,
             attempt=order.attempt,
-            reason=reason,
-            holds=holds,
         )
-        return Envelope(self._signed(reply))
 
     def _signed(self, reply: Reply) -> str:
         signed = SignedReply(reply=reply, signature=sign(self.key, "reply", reply.canonical()))

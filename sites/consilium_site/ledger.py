@@ -25,6 +25,11 @@ CREATE TABLE IF NOT EXISTS run (run TEXT PRIMARY KEY, charter TEXT NOT NULL, hol
 CREATE TABLE IF NOT EXISTS job (
     name TEXT PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL,
     digest TEXT NOT NULL, file TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS window (
+    run TEXT NOT NULL, number INTEGER NOT NULL, secrets TEXT NOT NULL, PRIMARY KEY (run, number));
+CREATE TABLE IF NOT EXISTS disclosure (run TEXT PRIMARY KEY, state TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS refusal (
+    number INTEGER PRIMARY KEY, run TEXT NOT NULL, job TEXT NOT NULL, reason TEXT NOT NULL, at TEXT NOT NULL);
 """
 
 
@@ -43,6 +48,7 @@ class Ledger:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA foreign_keys=ON")
+        self._db.execute("PRAGMA secure_delete=ON")
         self._db.executescript(SCHEMA)
         path.chmod(0o600)
 
@@ -116,6 +122,36 @@ class Ledger:
         """The stored reply's file name, or '' where it was dropped."""
         rows = self._read("SELECT file FROM job WHERE name = ?", name)
         return str(rows[0][0]) if rows else ""
+
+    def window(self, run: str, number: int) -> str | None:
+        """The secrets of a window as stored, or None."""
+        rows = self._read("SELECT secrets FROM window WHERE run = ? AND number = ?", run, number)
+        return str(rows[0][0]) if rows else None
+
+    def keep_window(self, run: str, number: int, secrets: str) -> None:
+        """Commit a window's secrets."""
+        self._run("INSERT OR REPLACE INTO window VALUES (?, ?, ?)", run, number, secrets)
+
+    def erase_windows(self, run: str, before: int) -> None:
+        """Erase the secrets of windows before this one; SQLite overwrites what it deletes."""
+        self._run("DELETE FROM window WHERE run = ? AND number < ?", run, before)
+
+    def disclosure(self, run: str) -> str | None:
+        """The disclosure machine's state of a run as stored, or None."""
+        rows = self._read("SELECT state FROM disclosure WHERE run = ?", run)
+        return str(rows[0][0]) if rows else None
+
+    def keep_disclosure(self, run: str, state: str) -> None:
+        """Commit the disclosure machine's state; on disk when this returns."""
+        self._run("INSERT OR REPLACE INTO disclosure VALUES (?, ?)", run, state)
+
+    def note_refusal(self, run: str, job: str, reason: str) -> None:
+        """Write down that nothing was disclosed, and why."""
+        self._run("INSERT INTO refusal VALUES (NULL, ?, ?, ?, ?)", run, job, reason, now())
+
+    def refusals(self, run: str) -> list[tuple[str, str]]:
+        """(job, reason) of every refused disclosure of a run, oldest first."""
+        return self._read("SELECT job, reason FROM refusal WHERE run = ? ORDER BY number", run)
 
     def _run(self, sql: str, *arguments: object) -> bool:
         with self._lock:

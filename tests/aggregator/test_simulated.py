@@ -38,7 +38,7 @@ def test_too_few_nodes_fail_with_numbers(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_slow_site_costs_its_seconds_and_one_beyond_the_deadline_is_missing(tmp_path: Path) -> None:
-    consortium = MemoryConsortium(tmp_path, rounds=2, deadline=30.0)
+    consortium = MemoryConsortium(tmp_path, rounds=2, deadline=30.0, masked=False)
     slow = simulated.Slowed(consortium.transport, {"site-b": 10.0, "site-d": 45.0}, consortium.clock)
     clock = consortium.clock
     run = Run(
@@ -56,3 +56,23 @@ def test_a_slow_site_costs_its_seconds_and_one_beyond_the_deadline_is_missing(tm
     assert first.seconds == pytest.approx(30.0, abs=0.5)
     assert second.late_uploads == 1
     assert set(second.participants) == set(SITES) - {"site-d"}
+
+
+def test_a_slow_site_costs_each_exchange_of_a_masked_round(tmp_path: Path) -> None:
+    """Keys (twice), uploads, shares: ten seconds each for site-b; site-d gives no keys in time."""
+    consortium = MemoryConsortium(tmp_path, rounds=2, deadline=30.0)
+    slow = simulated.Slowed(consortium.transport, {"site-b": 10.0, "site-d": 45.0}, consortium.clock)
+    clock = consortium.clock
+    assert Run(
+        consortium.charter,
+        "run-1",
+        consortium.folder,
+        slow,
+        consortium.journal,
+        clock=clock,
+        sleep=clock.sleep,
+    ).go()
+    first, second = consortium.journal.of(RoundClosed)
+    assert [(m.site, m.reason) for m in first.missing] == [("site-d", Reason.NO_ANSWER)]
+    assert first.seconds == pytest.approx(30.0 + 10.0 + 10.0 + 10.0, abs=1.0)
+    assert second.seconds == pytest.approx(20.0, abs=1.0)

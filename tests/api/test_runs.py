@@ -83,7 +83,7 @@ def test_a_whole_run(plane: ControlPlane) -> None:
     report = RunReport.model_validate_json(plane.http.get(f"/runs/{run}/report").content)
     assert report.rounds == page.rows
     assert report.model == plane.home.model(file).name
-    assert (report.hospitals, report.secure_aggregation, report.privacy) == (3, False, None)
+    assert (report.hospitals, report.secure_aggregation, report.privacy) == (3, True, None)
 
 
 def test_an_open_round_shows_who_has_answered(plane: ControlPlane) -> None:

@@ -19,8 +19,8 @@ import common  # noqa: E402
 def main() -> None:
     """Measure the parts asked for, print a table, and write bench.json in the working directory."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=["kernels", "rounds", "quality"], default=[])
-    parts = parser.parse_args().parts or ["kernels", "rounds"]
+    parser.add_argument("parts", nargs="*", choices=["kernels", "secagg", "rounds", "quality"], default=[])
+    parts = parser.parse_args().parts or ["kernels", "secagg", "rounds"]
     for part in parts:
         module = __import__(part)
         rows = module.rows(lambda text: print(f"· {text}", flush=True))

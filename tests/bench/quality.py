@@ -1,6 +1,6 @@
 """Does a federation learn as much as pooled data? Phantoms at 32³, four hospitals that differ, three seeds.
 
-Federated: `consilium simulate`, 60 rounds of 10 steps at each site. Pooled: one model on all training cases,
+Federated: `consilium simulate`, 60 rounds of 20 steps at each site. Pooled: one model on all training cases,
 sites × rounds × steps. Local: each site alone, rounds × steps, scored on its own held-out patients, which
 favours it. All start from one initial model; Dice is the mean over the regions of held-out patients.
 """
@@ -37,7 +37,7 @@ from support import toy_charter
 
 BIN = Path(sys.executable).parent
 SITES = ("aurora", "birchfield", "calder", "dunmore")
-ROUNDS, STEPS, CASES = 60, 10, 40
+ROUNDS, STEPS, CASES = 60, 20, 40
 FOREVER = float("inf")
 Told = Callable[[str], None]
 
@@ -57,7 +57,7 @@ def quality_charter(steps: int = STEPS, rounds: int = ROUNDS, **training: Any) -
     """The study of these rows; keys and initial model are replaced by the simulation's own."""
     model = networks.new_model("unet", {}, 0)
     described = {"name": "unet", "arguments": {}, "parameters": model.parameters.size, "initial": "0" * 64}
-    settings = {"spacing_mm": 6.0, "patch": [32, 32, 32], "batch": 4, "steps": steps, "learning_rate": 2e-3}
+    settings = {"spacing_mm": 6.0, "patch": [32, 32, 32], "batch": 4, "steps": steps, "learning_rate": 5e-3}
     keys = {site: f"{index:064x}" for index, site in enumerate(SITES)}
     return toy_charter(
         keys, rounds=rounds, deadline=600.0, training={**settings, **training}, model=described

@@ -57,7 +57,7 @@ def put(path: str, value: Any) -> dict[str, Any]:
         ("secure_aggregation.threshold", 2, "threshold must be 3"),
         ("secure_aggregation.colluding", 2, "colluding must be 1"),
         ("secure_aggregation.scale_bits", 29, "overflow"),
-        ("secure_aggregation.masked", True, "masked"),
+        ("secure_aggregation.masked", "maybe", "masked"),
         ("privacy.mechanism", "central", "mechanism"),
         ("model.initial", "xyz", "model.initial"),
         ("title", "", "title"),
@@ -66,6 +66,17 @@ def put(path: str, value: Any) -> dict[str, Any]:
 def test_a_broken_rule_is_named_with_its_field(path: str, value: Any, says: str) -> None:
     with pytest.raises(CharterError, match=says):
         read_charter(json.dumps(put(path, value)))
+
+
+def test_two_sites_cannot_mask_and_the_rule_says_why() -> None:
+    changed = document()
+    changed["roster"] = changed["roster"][:2]
+    changed["secure_aggregation"] |= {"threshold": 2, "colluding": 1}
+    changed["rounds"]["minimum_sites"] = 2
+    with pytest.raises(CharterError, match=r"masked needs 3 sites or more.*read the other's"):
+        read_charter(json.dumps(changed))
+    changed["secure_aggregation"]["masked"] = False
+    assert len(read_charter(json.dumps(changed)).roster) == 2
 
 
 def test_the_roster_is_sorted_and_without_doubles() -> None:

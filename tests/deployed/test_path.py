@@ -30,7 +30,7 @@ def test_four_hospitals_train_one_model(deployed: Deployed, tmp_path: Path) -> N
     deployed.client.download_model(run, tmp_path / "model.safetensors")
     assert read_model(tmp_path / "model.safetensors").parameters.size == charter.model.parameters
     report = deployed.client.report(run)
-    assert (report.hospitals, report.secure_aggregation, report.privacy) == (4, False, None)
+    assert (report.hospitals, report.secure_aggregation, report.privacy) == (4, True, None)
     assert report.rounds[3].bytes_up > 4 * 4 * charter.model.parameters
 
 

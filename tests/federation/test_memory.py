@@ -72,10 +72,11 @@ def test_absent_site_is_named_and_comes_back_by_a_signed_checkpoint(tmp_path: Pa
         [],
         [],
     ]
-    to_c = [order for site, tag, order in consortium.transport.orders if site == "site-c" and tag[0] == 3]
-    assert set(to_c[0].arrays) == {"sum", "model"}
-    others = [o for site, tag, o in consortium.transport.orders if site == "site-a" and tag[0] == 3]
-    assert set(others[0].arrays) == {"sum"}
+    sent = {
+        site: set(order.arrays) for site, tag, order in consortium.transport.orders if tag == (3, 1, "train")
+    }
+    assert sent["site-c"] == {"sum", "model", "masks", "boxes"}, "and the keys of a new window for all"
+    assert sent["site-a"] == {"sum", "masks", "boxes"}
 
 
 def test_silent_site_is_left_behind_at_the_deadline(tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def reply_of(blob: bytes) -> Any:
 
 
 def test_the_same_job_twice_gives_the_same_bytes_computed_once(tmp_path: Path) -> None:
-    consortium = MemoryConsortium(tmp_path)
+    consortium = MemoryConsortium(tmp_path, masked=False)
     site, blob = consortium.sites["site-a"], order_blob(consortium)
     first = site.answer(blob)
     site.open()
@@ -159,7 +160,7 @@ def test_the_same_job_twice_gives_the_same_bytes_computed_once(tmp_path: Path) -
 
 
 def test_the_same_name_with_other_content_is_refused(tmp_path: Path) -> None:
-    consortium = MemoryConsortium(tmp_path)
+    consortium = MemoryConsortium(tmp_path, masked=False)
     site = consortium.sites["site-a"]
     site.answer(order_blob(consortium))
     reply = reply_of(site.answer(order_blob(consortium, seconds=21.0)))
@@ -167,7 +168,7 @@ def test_the_same_name_with_other_content_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_unapproved_and_foreign_charters_are_refused(tmp_path: Path) -> None:
-    consortium = MemoryConsortium(tmp_path)
+    consortium = MemoryConsortium(tmp_path, masked=False)
     other = MemoryConsortium(tmp_path / "other", title="Another study")
     site = consortium.sites["site-a"]
     unknown = reply_of(site.answer(order_blob(other)))
@@ -175,7 +176,7 @@ def test_unknown_unapproved_and_foreign_charters_are_refused(tmp_path: Path) -> 
     site.ledger.add_charter(other.charter, "2026-01-01T00:00:00+00:00")
     foreign = reply_of(site.answer(order_blob(other)))
     assert foreign.reason == Reason.NOT_IN_ROSTER
-    fresh = MemoryConsortium(tmp_path / "fresh")
+    fresh = MemoryConsortium(tmp_path / "fresh", masked=False)
     fresh.sites["site-a"].ledger._run("DELETE FROM decision")
     unapproved = reply_of(fresh.sites["site-a"].answer(order_blob(fresh)))
     assert unapproved.reason == Reason.NOT_APPROVED
@@ -183,7 +184,7 @@ def test_unknown_unapproved_and_foreign_charters_are_refused(tmp_path: Path) -> 
 
 
 def test_a_wrong_initial_model_is_refused(tmp_path: Path) -> None:
-    consortium = MemoryConsortium(tmp_path)
+    consortium = MemoryConsortium(tmp_path, masked=False)
     envelope = unpack(order_blob(consortium), "order")
     changed = envelope.arrays["initial"].copy()
     changed[-1] ^= 1
@@ -192,7 +193,7 @@ def test_a_wrong_initial_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_without_enough_signatures_is_refused(tmp_path: Path) -> None:
-    consortium = MemoryConsortium(tmp_path)
+    consortium = MemoryConsortium(tmp_path, masked=False)
     run = consortium.run()
     consortium.transport.away = {"site-c"}
     run.attempt(0.0)
@@ -210,7 +211,7 @@ def test_a_checkpoint_without_enough_signatures_is_refused(tmp_path: Path) -> No
 
 
 def test_a_slow_site_answers_too_slow(tmp_path: Path) -> None:
-    consortium = MemoryConsortium(tmp_path)
+    consortium = MemoryConsortium(tmp_path, masked=False)
     site = consortium.sites["site-a"]
     (site.data / "delay").write_text("30")
     reply = reply_of(site.answer(order_blob(consortium, seconds=0.2)))
@@ -241,7 +242,7 @@ def test_a_forged_or_altered_upload_never_enters_the_sum(
     def lie(tag: Any, orders: Any, seconds: float) -> None:
         honest(tag, orders, seconds)
         for index, answer in enumerate(transport.answers):
-            if answer.site == "site-a":
+            if answer.site == "site-a" and tag[2] == "train":
                 changed = tamper(answer, transport.answers)
                 transport.answers[index] = Answer(answer.site, answer.tag, changed)
 

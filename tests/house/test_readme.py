@@ -56,7 +56,7 @@ def test_the_headless_demo_runs_as_the_readme_says(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(report.read_text())
     assert told["status"] == "finished"
-    assert (told["hospitals"], told["secure_aggregation"], told["privacy"]) == (4, False, None)
+    assert (told["hospitals"], told["secure_aggregation"], told["privacy"]) == (4, True, None)
     assert [row["round"] for row in told["rounds"]] == [0, 1, 2]
     assert told["rounds"][2]["dice"]["mean"] > told["rounds"][0]["dice"]["mean"]
     assert {"TC", "WT", "ET", "mean"} == set(told["rounds"][0]["dice"])

@@ -27,7 +27,7 @@ def home(tmp_path: Path) -> Home:
     keys = {site: make_keys(SiteHome(home.site(site)), site, site).identity for site in NODES}
     folder = home.run("sim")
     folder.mkdir(parents=True)
-    (folder / "charter.json").write_bytes(toy_charter(keys).canonical())
+    (folder / "charter.json").write_bytes(toy_charter(keys, masked=False).canonical())
     (folder / "nodes.json").write_text(json.dumps(NODES))
     return home
 

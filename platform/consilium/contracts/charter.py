@@ -83,11 +83,12 @@ class Strategy(Document):
 class SecureAggregation(Document):
     """Numbers of the sum over Z_2^32 (DESIGN §6).
 
-    `masked` is False until masking lands: sums are then of clear integers. Colluding bound `c` and
-    threshold `T` always follow from the roster's N.
+    `masked` says that nobody sees one site's update; without it the aggregator sees each in the clear.
+    Colluding bound `c` and threshold `T` always follow from the roster's N.
     """
 
-    masked: Literal[False] = False
+    masked: bool = True
+    slots: int = Field(default=24, ge=1, le=256, description="attempts that one set of one-time keys serves")
     threshold: int = Field(ge=2, le=100)
     colluding: int = Field(ge=1, le=33)
     clip: float = Field(default=64.0, gt=0.0, le=1e6, description="bound C on the L2 norm of an update")
@@ -162,6 +163,11 @@ class Charter(Document):
             raise ValueError(f"secure_aggregation.colluding must be {colluding_bound(n)} for {n} sites")
         if agg.threshold != threshold(n):
             raise ValueError(f"secure_aggregation.threshold must be {threshold(n)} for {n} sites")
+        if agg.masked and n < 3:
+            raise ValueError(
+                f"secure_aggregation.masked needs 3 sites or more, the roster has {n}: of two, each could "
+                "subtract its own update from the sum and read the other's"
+            )
         if agg.scale_bits > largest_scale_bits(n, agg.clip):
             raise ValueError(
                 f"secure_aggregation.scale_bits {agg.scale_bits} could overflow the ring: at most "

@@ -5,7 +5,11 @@ A message is a safetensors blob: its JSON header (one of the documents below) si
 
 order   ──►  `sum`        uint32 (P+K,)   opened sum of the previous round        (round ≥ 2, finish)
              `model`      float32 (P,)    the initial model or a signed checkpoint (where needed)
-reply   ◄──  `upload`     uint32 (P+K,)   this site's fixed-point update and tail  (train)
+             `masks`      uint8 (M, S·32) participants' mask keys, in the order of `setups`  (new window)
+             `boxes`      uint8 (M, row)  their sealed boxes for this site                   (new window)
+reply   ◄──  `upload`     uint32 (P+K,)   this site's fixed-point update and tail, masked    (train)
+             `masks` `seed_hashes` `share_hashes` `boxes`  what it dealt, as bytes           (setup)
+             `shares`     uint8 (M, 33)   one share a participant, in the roster's order     (unmask)
 """
 
 from __future__ import annotations
@@ -15,7 +19,8 @@ from typing import Literal
 from pydantic import Field
 
 from consilium.contracts.base import Document, RunId, Sha256, Signature, SiteName, Unit
-from consilium.vocabulary import CaseProblem, Reason, Stage
+from consilium.contracts.masked import SignedChannel, SignedSetup, SiteSignature
+from consilium.vocabulary import CaseProblem, Reason, Refusal, Stage
 
 
 class ModelSignature(Document):
@@ -40,9 +45,13 @@ class Order(Document):
     `train` of round k: step with the sum of round k−1, score, train, upload. `finish` after the last
     round: step with the last sum, score, sign. A vault that is behind gets `model` too: the model that
     the sum applies to, with signatures of at least T sites over its hash (`certificate`).
+
+    Masked sums: `channel` and `setup` open a window; `train` and `finish` name the window's `slot` and bring
+    `setups` the first time; `agree` and `unmask` ask about the `survivors` of this attempt, with each one's
+    signed claim on its transcript, and with the agreements where so many are missing that they are needed.
     """
 
-    kind: Literal["train", "finish"]
+    kind: Literal["train", "finish", "channel", "setup", "agree", "unmask"]
     charter: Sha256
     run: RunId
     round: int = Field(ge=1, description="the round this order belongs to; finish carries count + 1")
@@ -51,6 +60,12 @@ class Order(Document):
     model: Sha256 | None = Field(default=None, description="hash of the array `model`, where one is carried")
     certificate: tuple[ModelSignature, ...] = ()
     seconds: float = Field(gt=0.0, description="time limit; at it the vault answers too_slow")
+    window: int | None = Field(default=None, ge=0)
+    slot: int | None = Field(default=None, ge=0)
+    channels: tuple[SignedChannel, ...] = ()
+    setups: tuple[SignedSetup, ...] = ()
+    claims: tuple[SiteSignature, ...] = ()
+    agreements: tuple[SiteSignature, ...] = ()
 
     @property
     def job(self) -> str:
@@ -74,7 +89,7 @@ class Scores(Document):
 
 
 class SiteReport(Document):
-    """What a site says beside its upload: counts and, if the charter's release allows, its scores.
+    """What a site says beside its upload: skipped cases and, if the release allows, cohort and scores.
 
     Times are monotonic seconds inside the site. No path, case name or pixel has a field here.
     """
@@ -108,6 +123,13 @@ class Reply(Document):
     model_signature: Signature | None = None
     upload: Sha256 | None = None
     report: SiteReport | None = None
+    channel: SignedChannel | None = None
+    setup: SignedSetup | None = None
+    transcript: Sha256 | None = None
+    claim: Signature | None = Field(default=None, description="over `UploadClaim`, for the other sites")
+    agreement: Signature | None = Field(default=None, description="over `SetAgreement`")
+    shares: Sha256 | None = None
+    refusal: Refusal | None = Field(default=None, description="why nothing is disclosed")
 
 
 class SignedReply(Document):

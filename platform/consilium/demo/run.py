@@ -191,7 +191,8 @@ class Demo:
         for decision in detail.decisions:
             if decision.decision is not Decision.APPROVED:
                 say(f"  {decision.hospital}: {text_of(decision.decision)}", highlight=False)
-        say("  Updates reached the aggregator in the clear: secure aggregation is not built yet.")
+        if not report.secure_aggregation:
+            say("  Updates reached the aggregator in the clear: with two hospitals a sum hides nothing.")
         say(
             f"  model   {report.model or '–'}\n  report  {self.home.report}\n  logs    {self.home.logs}",
             highlight=False,

@@ -100,6 +100,7 @@ def simulated_charter(
     ]
     document["model"]["initial"] = sha256_hex(initial)
     document["secure_aggregation"] |= {
+        "masked": agg.masked and n >= 3,
         "threshold": threshold(n),
         "colluding": colluding_bound(n),
         "scale_bits": min(agg.scale_bits, largest_scale_bits(n, agg.clip)),

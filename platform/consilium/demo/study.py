@@ -76,6 +76,7 @@ def demo_charter(
             "minimum_sites": threshold(n),
         },
         "secure_aggregation": {
+            "masked": n >= 3,
             "threshold": threshold(n),
             "colluding": colluding_bound(n),
             "clip": CLIP,

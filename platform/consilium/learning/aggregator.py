@@ -26,7 +26,7 @@ class AggregatorState:
     """Where the run stands.
 
     `round` is the one in work (count + 1: finish); `holds` what each site last said it holds;
-    `answers` maps the sites asked in this attempt to None (uploaded), a reason, or `waiting`.
+    `finish_minimum` uploads close the last exchange, `minimum` every other.
     """
 
     roster: tuple[str, ...]
@@ -36,6 +36,7 @@ class AggregatorState:
     attempt: int = 0
     failures: int = 0
     phase: Phase = "idle"
+    finish_minimum: int = 1
     holds: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     uploaded: frozenset[str] = frozenset()
     missing: Mapping[str, Reason] = field(default_factory=lambda: MappingProxyType({}))
@@ -53,9 +54,13 @@ class AggregatorState:
 
 @dataclass(frozen=True)
 class Opened:
-    """Open an attempt now; `online` are the sites with a connected SuperNode."""
+    """Open an attempt now; `online` are the sites with a connected SuperNode.
+
+    `keyless` are those of them that have no keys in the window of masked sums, with the reason why.
+    """
 
     online: frozenset[str]
+    keyless: Mapping[str, Reason] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -124,10 +129,29 @@ Effect = Ask | Add | Close | TryAgain | GiveUp
 
 
 def start(
-    roster: tuple[str, ...], count: int, minimum: int, closed: int = 0, attempt: int = 0
+    roster: tuple[str, ...],
+    count: int,
+    minimum: int,
+    closed: int = 0,
+    attempt: int = 0,
+    finish_minimum: int = 1,
 ) -> AggregatorState:
     """A fresh run, or one that resumes after round `closed` whose last attempt number was `attempt`."""
-    return AggregatorState(roster, count, minimum, round=closed + 1, attempt=attempt)
+    return AggregatorState(
+        roster, count, minimum, round=closed + 1, attempt=attempt, finish_minimum=finish_minimum
+    )
+
+
+def close_asked(state: AggregatorState) -> AggregatorState:
+    """The state after an attempt that an earlier launch had asked about, and this one finished."""
+    if state.finishing:
+        return replace(state, phase="finished")
+    return replace(state, round=state.round + 1, attempt=0, failures=0)
+
+
+def stop(state: AggregatorState) -> AggregatorState:
+    """The state of a run that cannot go on now."""
+    return replace(state, phase="failed")
 
 
 def step(state: AggregatorState, event: Event) -> tuple[AggregatorState, tuple[Effect, ...]]:
@@ -137,7 +161,7 @@ def step(state: AggregatorState, event: Event) -> tuple[AggregatorState, tuple[E
     of a site that is not waited for changes nothing; a round closes with at least `minimum` uploads.
     """
     if isinstance(event, Opened):
-        return _open(state, event.online)
+        return _open(state, event.online, event.keyless)
     if state.phase != "gathering":
         return state, ()
     if isinstance(event, DeadlinePassed):
@@ -165,8 +189,11 @@ def payload_for(round_number: int, holds: int) -> Payload:
     return "sum" if holds >= round_number - 1 else "sum+model"
 
 
-def _open(state: AggregatorState, online: frozenset[str]) -> tuple[AggregatorState, tuple[Effect, ...]]:
+def _open(
+    state: AggregatorState, online: frozenset[str], keyless: Mapping[str, Reason]
+) -> tuple[AggregatorState, tuple[Effect, ...]]:
     offline = {site: Reason.OFFLINE for site in state.roster if site not in online}
+    offline |= {site: keyless[site] for site in state.roster if site in online and site in keyless}
     state = replace(
         state,
         attempt=state.attempt + 1,
@@ -185,7 +212,7 @@ def _open(state: AggregatorState, online: frozenset[str]) -> tuple[AggregatorSta
 
 
 def _close(state: AggregatorState) -> tuple[AggregatorState, tuple[Effect, ...]]:
-    enough = 1 if state.finishing else state.minimum
+    enough = state.finish_minimum if state.finishing else state.minimum
     if len(state.uploaded) >= enough:
         survivors = tuple(site for site in state.roster if site in state.uploaded)
         closed = Close(survivors, state.missing)

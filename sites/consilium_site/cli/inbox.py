@@ -109,7 +109,9 @@ def _show(row: dict[str, Any], *, brief: bool = False) -> None:
         f"  work      {rounds['count']} rounds of {training['steps']} steps, batch {training['batch']}"
     )
     typer.echo(f"  with      {', '.join(member['hospital'] for member in charter['roster'])}")
-    updates = "masked" if masked else "reach the aggregator in the clear (no secure aggregation yet)"
+    updates = (
+        "masked: the aggregator learns their sum only" if masked else "reach the aggregator in the clear"
+    )
     typer.echo(f"  updates   {updates}")
     typer.echo(f"  privacy   {charter['privacy']['mechanism']}: no proven bound on what one patient adds")
     shared = charter["release"]["site_metrics"]

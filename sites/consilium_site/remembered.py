@@ -1,0 +1,77 @@
+"""The disclosure machine's state and a window's secrets, as text for the vault's store."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import MappingProxyType
+
+from consilium.learning.disclosure import Bounds, Order, State
+from consilium.privacy.window import Secrets
+
+
+def state_text(state: State) -> str:
+    """The state as JSON; the site's number and bounds come from the charter and are left out."""
+    return json.dumps(
+        {
+            "window": state.window,
+            "participants": sorted(state.participants),
+            "next_slot": state.next_slot,
+            "orders": {slot: [order.transcript, order.model] for slot, order in state.orders.items()},
+            "agreed": {slot: sorted(sites) for slot, sites in state.agreed.items()},
+            "answered": {slot: sorted(sites) for slot, sites in state.answered.items()},
+            "opened": {model: list(at) for model, at in state.opened.items()},
+        }
+    )
+
+
+def state_of(text: str | None, site: int, bounds: Bounds) -> State:
+    """What `state_text` wrote; a fresh state for None."""
+    fresh = State(site, bounds)
+    if text is None:
+        return fresh
+    told = json.loads(text)
+    window = int(told["window"])
+    sets = {
+        name: MappingProxyType({int(slot): frozenset(sites) for slot, sites in told[name].items()})
+        for name in ("agreed", "answered")
+    }
+    orders = {
+        int(slot): Order(window, int(slot), transcript, model)
+        for slot, (transcript, model) in told["orders"].items()
+    }
+    return replace(
+        fresh,
+        window=window,
+        participants=frozenset(told["participants"]),
+        next_slot=int(told["next_slot"]),
+        orders=MappingProxyType(orders),
+        agreed=sets["agreed"],
+        answered=sets["answered"],
+        opened=MappingProxyType({model: (at[0], at[1]) for model, at in told["opened"].items()}),
+    )
+
+
+def secrets_text(secrets: Secrets) -> str:
+    """A window's secrets as JSON, in hex."""
+    return json.dumps(
+        {
+            "channel": secrets.channel.hex(),
+            "masks": [key.hex() for key in secrets.masks],
+            "seeds": [seed.hex() for seed in secrets.seeds],
+            "own": [[piece.hex() for piece in pair] for pair in secrets.own],
+            "tag_part": secrets.tag_part.hex(),
+        }
+    )
+
+
+def secrets_of(text: str) -> Secrets:
+    """What `secrets_text` wrote."""
+    told = json.loads(text)
+    return Secrets(
+        channel=bytes.fromhex(told["channel"]),
+        masks=tuple(map(bytes.fromhex, told["masks"])),
+        seeds=tuple(map(bytes.fromhex, told["seeds"])),
+        own=tuple((bytes.fromhex(mask), bytes.fromhex(seed)) for mask, seed in told["own"]),
+        tag_part=bytes.fromhex(told["tag_part"]),
+    )
