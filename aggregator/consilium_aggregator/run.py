@@ -18,6 +18,7 @@ from consilium.contracts.reports import (
     RunStarted,
     SiteAnswered,
 )
+from consilium.errors import InputError
 from consilium.files import sha256_hex
 from consilium.learning import aggregator as machine
 from consilium.learning import averaging
@@ -198,6 +199,8 @@ class Run:
         asked = load(self.question)
         if asked is None or asked.question.round != self.state.round or self.masked is None:
             return
+        if asked.question.model != sha256_hex(self.model.data):
+            raise InputError(f"{self.question.name}: asks about another model; move it away to start anew")
         question, gathered, close = asked.question, asked.gathered(), asked.close()
         tag = (question.round, question.attempt, "finish" if self.state.finishing else "train")
         self.watch.start()

@@ -26,7 +26,7 @@ from consilium.contracts.masked import (
 from consilium.contracts.messages import Order, Reply
 from consilium.files import sha256_hex
 from consilium.privacy.signatures import verify
-from consilium.privacy.window import Dealt, Plan
+from consilium.privacy.window import Dealt, Plan, usable
 from consilium.vocabulary import Reason
 
 Replies = dict[str, tuple[Reply, Envelope]]
@@ -145,7 +145,7 @@ def _dealt(
         if sha256_hex(np.ascontiguousarray(array).data) != getattr(body, name):
             return None
         arrays[name] = array.reshape(shape)
-    return Dealt(**arrays)
+    return Dealt(**arrays) if usable(arrays["masks"]) else None
 
 
 def _signed_by(charter: Charter, site: str, label: str, body: Document, signature: str) -> bool:

@@ -154,7 +154,7 @@ class Windows:
         content = Envelope(header.canonical().decode(), {"masks": masks, "boxes": boxes})
         write_atomic(self._window_file(order.run, number), content.parts(), mode=0o600)
         self.ledger.keep_disclosure(order.run, state_text(state))
-        self.ledger.erase_windows(order.run, number)
+        self._erase_before(order.run, number)
 
     def state(self, charter: Charter, run: str) -> disclosure.State:
         agg = charter.secure_aggregation
@@ -220,6 +220,14 @@ class Windows:
     def _keep_channels(self, order: Order, number: int) -> None:
         file = self.home.runs / order.run / f"channels-{number:05d}.json"
         write_atomic(file, Order.model_validate(order.model_dump()).canonical(), mode=0o600)
+
+    def _erase_before(self, run: str, number: int) -> None:
+        """Erase the secrets of earlier windows, and drop their files."""
+        self.ledger.erase_windows(run, number)
+        for kind in ("dealt", "channels", "window"):
+            for path in (self.home.runs / run).glob(f"{kind}-*"):
+                if int(path.stem.partition("-")[2]) < number:
+                    path.unlink(missing_ok=True)
 
     def _window_file(self, run: str, number: int) -> Any:
         return self.home.runs / run / f"window-{number:05d}.safetensors"

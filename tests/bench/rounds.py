@@ -90,7 +90,7 @@ class StockConsortium(Consortium):
             child.start()
 
 
-def deployed(rounds: int, kind: type[Consortium] = Consortium) -> Figures:
+def deployed(rounds: int, kind: type[Consortium] = Consortium, *, masked: bool = False) -> Figures:
     """Ours, deployed: SuperLink, API, four site agents, TLS, node authentication, approvals."""
     with tempfile.TemporaryDirectory(prefix="consilium-bench-") as name:
         home = Home(Path(name))
@@ -98,7 +98,7 @@ def deployed(rounds: int, kind: type[Consortium] = Consortium) -> Figures:
         consortium.start()
         try:
             running = Deployed(consortium, consortium.client())
-            charter = running.study("bench", size=SIZE, rounds=rounds, deadline=300.0)
+            charter = running.study("bench", size=SIZE, rounds=rounds, deadline=300.0, masked=masked)
             with watching(consortium.children["superlink"], "flwr-serverapp") as peaks:
                 run = running.client.launch(charter.id).run
                 detail = running.finish(run, 60.0 + 30.0 * rounds)
@@ -214,12 +214,12 @@ def plain_simulated(rounds: int) -> Figures:
         return Figures(statistics.median(told["seconds"][FIRST - 2 :]), told["peak_mb"])
 
 
-def simulated(rounds: int) -> Figures:
+def simulated(rounds: int, *, masked: bool = False) -> Figures:
     """Ours on the same runtime, by `consilium simulate`."""
     with tempfile.TemporaryDirectory(prefix="consilium-bench-") as name:
         root = Path(name)
         keys = {site: f"{index:064x}" for index, site in enumerate(SITES)}
-        charter = toy_charter(keys, size=SIZE, rounds=rounds, deadline=300.0)
+        charter = toy_charter(keys, size=SIZE, rounds=rounds, deadline=300.0, masked=masked)
         (root / "charter.json").write_bytes(charter.canonical())
         command = [BIN / "consilium", "simulate", root / "charter.json", "--home", root / "home"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -330,37 +330,35 @@ def superlink_seconds() -> float:
 
 
 def rows(told: Callable[[str], None]) -> list[Row]:
-    """All rows of this file; about five minutes."""
+    """All rows of this file; about eight minutes. In the clear beside Flower, masked beside in the clear."""
     told("deployed, warm relay")
-    warm = deployed(8)
+    clear = deployed(8)
+    told("deployed, masked")
+    masked = deployed(8, masked=True)
     told("deployed, stock SuperNode and executor")
     stock = deployed(6, StockConsortium)
     told("Flower's FedAvg, deployed")
     plain = plain_deployed(6)
     told("simulated")
-    ours, theirs = simulated(10), plain_simulated(10)
+    ours, theirs, ours_masked = simulated(10), plain_simulated(10), simulated(10, masked=True)
     told("start of the demo")
     fedavg = "Flower FedAvg, stock SuperNodes"
-    split = ", ".join(f"{part} {warm.split[part]:.2f} s" for part in PARTS)
-    total = sum(warm.split[part] for part in PARTS)
-    note = f"{split}; together {total:.2f} s of {warm.split['whole']:.2f} s"
+    split = ", ".join(f"{part} {clear.split[part]:.2f} s" for part in PARTS)
+    total, whole = sum(clear.split[part] for part in PARTS), clear.split["whole"]
+    note = f"{split}; together {total:.2f} s of {whole:.2f} s"
     result = [
-        Row("round.deployed_seconds", warm.seconds, "s", fedavg, plain.seconds, note),
+        Row("round.deployed_seconds", clear.seconds, "s", fedavg, plain.seconds, note),
         Row("round.deployed_stock_seconds", stock.seconds, "s", fedavg, plain.seconds),
-        Row("round.deployed_split_sum", total, "s", "the whole round", warm.split["whole"]),
+        Row("round.deployed_masked_seconds", masked.seconds, "s", "ours, in the clear", clear.seconds),
+        Row("round.deployed_split_sum", total, "s", "the whole round", whole),
         Row("round.simulated_seconds", ours.seconds, "s", "Flower FedAvg, simulated", theirs.seconds),
-        Row("round.server_rss_mb", warm.server_mb, "MB", fedavg, plain.server_mb),
-        Row("round.superlink_rss_mb", warm.superlink_mb, "MB", fedavg, plain.superlink_mb),
+        Row("round.simulated_masked_seconds", ours_masked.seconds, "s", "ours, in the clear", ours.seconds),
+        Row("round.server_rss_mb", masked.server_mb, "MB", fedavg, plain.server_mb),
+        Row("round.superlink_rss_mb", masked.superlink_mb, "MB", fedavg, plain.superlink_mb),
         Row("start.demo_seconds", start_seconds(), "s", "SuperLink alone", superlink_seconds()),
     ]
     result += [
-        Row(
-            f"round.deployed_{part.replace(' ', '_')}",
-            warm.split[part],
-            "s",
-            "the whole round",
-            warm.split["whole"],
-        )
+        Row(f"round.deployed_{part.replace(' ', '_')}", clear.split[part], "s", "the whole round", whole)
         for part in PARTS
     ]
     return result

@@ -238,3 +238,25 @@ def swapped(envelope: Envelope, what: str) -> Envelope:
         setups[1] = setups[0]
     changed = order.model_copy(update={"setups": tuple(setups)})
     return Envelope(changed.canonical().decode(), arrays)
+
+
+def test_no_count_loss_or_score_leaves_a_vault_in_the_clear(tmp_path: Path) -> None:
+    """Everything that vaults answer is decoded; a charter that shares metrics is the counter-test."""
+    for shared in (False, True):
+        consortium = MemoryConsortium(tmp_path / str(shared), release={"site_metrics": shared}, rounds=2)
+        said: list[str] = []
+        honest = consortium.transport.poll
+
+        def poll(honest: Callable[[], Any] = honest, said: list[str] = said) -> Any:
+            answers = list(honest())
+            said.extend(each.envelope.header for each in answers)
+            return answers
+
+        consortium.transport.poll = poll  # type: ignore[method-assign]
+        assert consortium.run().go()
+        reports = [report for header in said if (report := SignedReply.parse(header, "reply").reply.report)]
+        assert len(reports) == 12
+        for report in reports:
+            told = report.model_dump(exclude={"site", "seconds_scoring", "seconds_training", "precision"})
+            silent = {"scores": None, "cases_train": 0, "cases_test": 0, "skipped": {}}
+            assert (told == silent) != shared

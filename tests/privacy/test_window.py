@@ -215,3 +215,11 @@ def test_a_site_without_a_channel_key_gets_no_box_and_the_others_do() -> None:
     assert not dealt.boxes[2].any()
     assert dealt.boxes[1].any()
     assert dealt.boxes.shape == (4, plan.row)
+
+
+def test_keys_that_nobody_can_agree_with_are_seen_before_they_are_used() -> None:
+    _, parties = set_up(3)
+    masks = parties[0].dealt.masks.copy()
+    assert window.usable(masks)
+    masks[1] = 0
+    assert not window.usable(masks)

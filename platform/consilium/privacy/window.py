@@ -76,6 +76,20 @@ def public_of(private: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
 
+def usable(masks: Bytes) -> bool:
+    """True if every one of these (S, 32) public keys is a point that masks can be agreed on with.
+
+    A point of low order would make every other site fail at its upload.
+    """
+    probe = X25519PrivateKey.generate()
+    try:
+        for row in masks:
+            masking.shared_secret(probe, row.tobytes())
+    except ValueError:
+        return False
+    return True
+
+
 def deal(
     plan: Plan, me: int, channel: bytes, channels: Mapping[int, bytes], random: Random
 ) -> tuple[Secrets, Dealt]:
