@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from consilium.contracts.base import Document
 from consilium.contracts.charter import Charter
 from consilium.contracts.envelope import Envelope
 from consilium.contracts.masked import (
@@ -21,11 +20,11 @@ from consilium.contracts.masked import (
     SignedSetup,
     channels_digest,
     setups_digest,
+    signed_by,
     window_context,
 )
 from consilium.contracts.messages import Order, Reply
 from consilium.files import sha256_hex
-from consilium.privacy.signatures import verify
 from consilium.privacy.window import Dealt, Plan, usable
 from consilium.vocabulary import Reason
 
@@ -106,7 +105,7 @@ def _channels(
             continue
         body = signed.channel
         bound = (body.charter, body.run, body.window, body.site) == (charter.id, run, number, site)
-        if bound and _signed_by(charter, site, "channel", body, signed.signature):
+        if bound and signed_by(charter, site, "channel", body, signed.signature):
             found[site] = signed
     return found
 
@@ -129,7 +128,7 @@ def _dealt(
     bound = (body.charter, body.run, body.window, body.site, body.channels)
     if bound != (charter.id, run, number, site, channels):
         return None
-    if not _signed_by(charter, site, "setup", body, signed.signature):
+    if not signed_by(charter, site, "setup", body, signed.signature):
         return None
     shapes: dict[str, tuple[int, ...]] = {
         "masks": (plan.slots, 32),
@@ -146,8 +145,3 @@ def _dealt(
             return None
         arrays[name] = array.reshape(shape)
     return Dealt(**arrays) if usable(arrays["masks"]) else None
-
-
-def _signed_by(charter: Charter, site: str, label: str, body: Document, signature: str) -> bool:
-    member = charter.member(site)
-    return member is not None and verify(member.identity, label, body.canonical(), signature)

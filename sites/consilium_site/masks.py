@@ -16,6 +16,7 @@ from consilium.contracts.masked import (
     SetAgreement,
     UploadClaim,
     setups_digest,
+    signed_by,
 )
 from consilium.contracts.messages import Order
 from consilium.learning import disclosure
@@ -25,7 +26,7 @@ from consilium.vocabulary import Refusal
 from consilium_site.home import SiteHome
 from consilium_site.ledger import Ledger
 from consilium_site.remembered import state_text
-from consilium_site.windows import Windows, number_of, plan_of, signed_by, transcript_of
+from consilium_site.windows import Windows, number_of, plan_of, transcript_of
 
 log = logging.getLogger(__name__)
 

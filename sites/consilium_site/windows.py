@@ -14,7 +14,6 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from consilium.contracts.base import Document
 from consilium.contracts.charter import Charter
 from consilium.contracts.envelope import Envelope, unpack
 from consilium.contracts.masked import (
@@ -24,6 +23,7 @@ from consilium.contracts.masked import (
     SiteSetup,
     Transcript,
     channels_digest,
+    signed_by,
     window_context,
 )
 from consilium.contracts.messages import Order
@@ -31,7 +31,7 @@ from consilium.errors import InputError, Refused
 from consilium.files import sha256_hex, write_atomic
 from consilium.learning import disclosure
 from consilium.privacy import window as keys
-from consilium.privacy.signatures import sign, verify
+from consilium.privacy.signatures import sign
 from consilium.vocabulary import Reason, Refusal
 from consilium_site.home import SiteHome
 from consilium_site.ledger import Ledger
@@ -259,8 +259,3 @@ def number_of(value: int | None) -> int:
     if value is None:
         raise InputError("order of a masked sum: names no window or slot")
     return value
-
-
-def signed_by(charter: Charter, site: str, label: str, body: Document, signature: str) -> bool:
-    member = charter.member(site)
-    return member is not None and verify(member.identity, label, body.canonical(), signature)

@@ -7,12 +7,10 @@ from `numpy.random.seed`, additions in int64 mod 2**32). Ours: X25519, HKDF, AES
 from __future__ import annotations
 
 import os
-import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
-from common import Row
+from common import Row, seconds
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from consilium.contracts.charter import threshold
@@ -33,7 +31,7 @@ def ours(n: int, size: int) -> tuple[float, float]:
     parties = [window.deal(plan, me, channels[me], publics, os.urandom) for me in range(n)]
     masks = {site: dealt.masks[0].tobytes() for site, (_, dealt) in enumerate(parties)}
     vector = np.zeros(size, np.uint32)
-    site = best(lambda: window.mask(parties[0][0], 0, 0, masks, TRANSCRIPT, vector))
+    site = seconds(lambda: window.mask(parties[0][0], 0, 0, masks, TRANSCRIPT, vector))
     survivors = frozenset(range(1, n))
     kinds = {each: int(each in survivors) for each in range(n)}
     shares = {
@@ -60,7 +58,7 @@ def ours(n: int, size: int) -> tuple[float, float]:
             opening.offer(holder, pieces)
         opening.unmask(vector, TRANSCRIPT)
 
-    return site, best(server)
+    return site, seconds(server)
 
 
 def flower(n: int, size: int) -> tuple[float, float]:
@@ -94,7 +92,7 @@ def flower(n: int, size: int) -> tuple[float, float]:
             result = parameters_subtraction(result, pseudo_rand_gen(key, modulus, [(size,)]))
         parameters_mod(result, modulus)
 
-    return best(site, 2), best(server, 2)
+    return seconds(site, 2), seconds(server, 2)
 
 
 def floor(n: int, size: int) -> float:
@@ -112,18 +110,7 @@ def floor(n: int, size: int) -> float:
                 stream.update_into(zeros[: 4 * part.size], buffer)
                 np.add(part, words[: part.size], out=part)
 
-    return best(work)
-
-
-def best(work: Callable[[], object], times: int = 5) -> float:
-    """Median after a warm-up."""
-    work()
-    spent = []
-    for _ in range(times):
-        start = time.perf_counter()
-        work()
-        spent.append(time.perf_counter() - start)
-    return statistics.median(spent)
+    return seconds(work)
 
 
 def rows(told: Callable[[str], None]) -> list[Row]:

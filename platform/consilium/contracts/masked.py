@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pydantic import Field
 
 from consilium.contracts.base import Document, PublicKey, RunId, Sha256, Signature, SiteName
+from consilium.contracts.charter import Charter
+from consilium.privacy.signatures import verify
 
 
 class SiteChannel(Document):
@@ -93,6 +95,12 @@ class SiteSignature(Document):
 
     site: SiteName
     signature: Signature
+
+
+def signed_by(charter: Charter, site: str, label: str, body: Document, signature: str) -> bool:
+    """True only if the roster's key of `site` signed this document under this label."""
+    member = charter.member(site)
+    return member is not None and verify(member.identity, label, body.canonical(), signature)
 
 
 def channels_digest(channels: Iterable[SignedChannel]) -> str:
