@@ -17,6 +17,7 @@ from pydantic import Field
 from consilium.contracts.base import Document, Sha256, SiteName
 from consilium.contracts.charter import Charter
 from consilium.contracts.envelope import Envelope, unpack
+from consilium.contracts.masked import OpenedAttempt
 from consilium.contracts.messages import ModelSignature
 from consilium.errors import InputError
 from consilium.files import sha256_hex, write_atomic
@@ -33,11 +34,13 @@ class ClosedRound(Document):
     survivors: tuple[SiteName, ...]
     model: Sha256
     certificate: tuple[ModelSignature, ...]
+    opened: OpenedAttempt | None = None
+    """Where the sum was opened, if it was masked: sites check its tags against that."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A closed round: apply `total` (P+K,) to `model` (P,) to get the model after it."""
+    """A closed round: apply `total` (U,) to `model` (P,) to get the model after it."""
 
     closed: ClosedRound
     model: NDArray[np.float32]

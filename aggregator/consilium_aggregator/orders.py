@@ -60,7 +60,7 @@ def _order(
     if previous is None:
         return order, {}
     closed = previous.closed
-    order = order.model_copy(update={"survivors": closed.survivors})
+    order = order.model_copy(update={"survivors": closed.survivors, "opened": closed.opened})
     if ask.payload == "sum":
         return order, {"sum": previous.total}
     certified = {"model": closed.model, "certificate": closed.certificate}

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from consilium.contracts.base import Document, Sha256, SiteName
 from consilium.contracts.envelope import Arrays, Envelope, unpack
-from consilium.contracts.masked import SiteSignature
+from consilium.contracts.masked import OpenedAttempt, SiteSignature
 from consilium.contracts.messages import Reply
 from consilium.contracts.reports import Missing
 from consilium.files import write_atomic
@@ -37,6 +37,7 @@ class Gathered:
     bytes_up: int = 0
     bytes_down: int = 0
     late: int = 0
+    opened: OpenedAttempt | None = None
 
 
 class Question(Document):
@@ -46,6 +47,7 @@ class Question(Document):
     round: int = Field(ge=1)
     attempt: int = Field(ge=1)
     window: int = Field(ge=0)
+    setups: Sha256
     slot: int = Field(ge=0)
     model: Sha256
     transcript: Sha256
@@ -57,6 +59,11 @@ class Question(Document):
     seconds: dict[str, float]
     bytes_up: int
     bytes_down: int
+
+    @property
+    def opened(self) -> OpenedAttempt:
+        """Where the sum is opened."""
+        return OpenedAttempt(window=self.window, setups=self.setups, slot=self.slot, attempt=self.attempt)
 
     @property
     def claims(self) -> tuple[SiteSignature, ...]:
@@ -114,6 +121,7 @@ def ask_about(close: machine.Close, tag: Tag, slot: Slot, gathered: Gathered, ex
         round=tag[0],
         attempt=tag[1],
         window=window.number,
+        setups=window.digest,
         slot=number,
         model=expected.model,
         transcript=expected.transcript or "",

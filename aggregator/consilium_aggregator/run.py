@@ -108,7 +108,7 @@ class Run:
         self.state, effects = machine.step(self.state, machine.Opened(online, keyless))
         asks = [ask for ask in effects if isinstance(ask, machine.Ask)]
         slot = self.masked.take_slot() if self.masked and asks else None
-        gathered = Gathered(np.zeros(self._upload_size(), np.uint32))
+        gathered = Gathered(np.zeros(self.charter.upload_size(self.state.finishing), np.uint32))
         with self.watch.part("opening"):
             orders = make_orders(self.charter, self.run, self.state, asks, self.previous, self._initial, slot)
         gathered.bytes_down = sum(order.size for order in orders.values())
@@ -223,7 +223,7 @@ class Run:
             text = f"round {asked.question.round}: the masked sum could not be opened: {problem}"
             self.journal.tell(RunFailed(text=text[:500]))
             return False
-        gathered.total = total
+        gathered.total, gathered.opened = total, asked.question.opened
         return True
 
     def _conclude(
@@ -232,11 +232,13 @@ class Run:
         round_number = tag[0]
         replies = {site: gathered.replies[site] for site in close.survivors}
         model_hash = sha256_hex(self.model.data)
-        tail = self.codec.decode_tail(gathered.total[-len(TAIL) :])
+        ended = round_number > self.charter.rounds.count
+        parameters = 0 if ended else self.charter.model.parameters
+        tail = self.codec.decode_tail(gathered.total[parameters : parameters + len(TAIL)])
         scored = reporting.scored(self.charter, round_number - 1, model_hash, tail, replies, gathered.seconds)
         if scored is not None:
             self.journal.tell(scored)
-        if round_number > self.charter.rounds.count:
+        if ended:
             file = write_final(self.charter, self.folder, self.model, self._initial())
             self.journal.tell(
                 RunFinished(
@@ -254,6 +256,7 @@ class Run:
             survivors=close.survivors,
             model=model_hash,
             certificate=certificate,
+            opened=gathered.opened,
         )
         self.previous = Checkpoint(closed, self.model, gathered.total)
         self.checkpoints.save(self.previous)
@@ -278,7 +281,7 @@ class Run:
                 raise ValueError("initial.safetensors does not match the charter's hash")
             return unpack_model(initial).parameters
         total, parameters = self.previous.total, self.charter.model.parameters
-        weight = self.codec.decode_tail(total[parameters:]).weight
+        weight = self.codec.decode_tail(total[parameters : parameters + len(TAIL)]).weight
         return averaging.step(
             self.previous.model,
             self.codec.decode_update(total[:parameters]),
@@ -290,9 +293,6 @@ class Run:
     def _initial(self) -> bytes:
         """The initial model's file; read when needed, since it is as large as the model."""
         return (self.folder / "initial.safetensors").read_bytes()
-
-    def _upload_size(self) -> int:
-        return len(TAIL) if self.state.finishing else self.charter.model.parameters + len(TAIL)
 
     def _await_sites(self) -> None:
         """Give SuperNodes that are still connecting a moment before the first round."""

@@ -64,6 +64,8 @@ class Reason(StrEnum):
     NO_KEYS = "no_keys"
     BAD_SETUP = "bad_setup"
     NOT_DISCLOSED = "not_disclosed"
+    BAD_SUM = "bad_sum"
+    NO_TAG_KEY = "no_tag_key"
 
 
 class Refusal(StrEnum):
@@ -154,6 +156,8 @@ TEXT: dict[str, str] = {
     Reason.NO_KEYS: "the site has no keys in this window; it takes part from the next one",
     Reason.BAD_SETUP: "the one-time keys of this window are incomplete or not signed by their sites",
     Reason.NOT_DISCLOSED: "the vault refused to disclose shares; its own log says why",
+    Reason.BAD_SUM: "the sum is not what its survivors uploaded, or too large for so many sites",
+    Reason.NO_TAG_KEY: "the site had no keys when the last sum was opened; it takes part in the next round",
     RunStatus.WAITING: "waiting for Flower to start",
     RunStatus.RUNNING: "running",
     RunStatus.FINISHED: "finished",

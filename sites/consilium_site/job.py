@@ -26,6 +26,7 @@ from consilium.learning import site as machine
 from consilium.privacy.clipping import clip_factor
 from consilium.privacy.fixed_point import Tail
 from consilium.privacy.signatures import public_hex, sign
+from consilium.privacy.tags import LIMBS
 from consilium.vocabulary import Decision, Reason, Refusal, Stage
 from consilium_site import models
 from consilium_site.home import SiteHome
@@ -156,9 +157,9 @@ class Jobs:
         model: NDArray[np.float32] | None,
         until: float,
     ) -> Envelope:
-        model = self._step(charter, order, envelope, work, model)
         if charter.secure_aggregation.masked:
             self.masks.windows.introduce(charter, order, envelope)
+        model = self._step(charter, order, envelope, work, model)
         self.doing = Doing(Stage.SCORING, order.run, order.round, self.doing.cohort)
         bench, cohort = self._workbench(charter)
         started = time.monotonic()
@@ -195,16 +196,20 @@ class Jobs:
         if model is None:
             raise Refused(Reason.BEHIND)
         if work.apply_sum:
-            model = models.apply_sum(charter, model, envelope.arrays["sum"])
+            if charter.secure_aggregation.masked:
+                self.masks.tags.check(charter, order, sha256_hex(model.data), envelope.arrays["sum"])
+            model = models.apply_sum(charter, model, envelope.arrays["sum"], len(order.survivors))
         folder = self.home.runs / order.run
         models.save(folder, order.round, model)
         self.ledger.stepped(order.run, charter.id, order.round)
         self._held = (order.run, order.round, model)
         models.forget_before(folder, order.round)
+        if order.window is not None:
+            self.masks.windows.forget_before(order.run, order.window)
         return model
 
     def _encode(self, charter: Charter, scored: Scored, trained: Trained | None) -> NDArray[np.uint32]:
-        """The upload: the clipped, weighted update and the tail (train), or the tail alone (finish)."""
+        """The upload with room for tags: clipped, weighted update and tail (train), or the tail alone."""
         codec = models.codec_of(charter)
         weight = min(trained.weight, codec.cap) if trained else 0
         share = min(1.0, codec.cap / scored.scored) if scored.scored else 1.0
@@ -216,11 +221,13 @@ class Jobs:
             scored.dice_wt * share,
             scored.dice_et * share,
         )
+        spare = LIMBS if charter.secure_aggregation.masked else 0
         try:
             if trained is None:
-                return codec.encode_tail(tail)
+                return np.append(codec.encode_tail(tail), np.zeros(spare, np.uint32))
             share = averaging.site_share(weight, codec.cap)
-            return codec.encode(trained.update, tail, share * clip_factor(trained.update, codec.clip / share))
+            factor = share * clip_factor(trained.update, codec.clip / share)
+            return codec.encode(trained.update, tail, factor, spare)
         except ValueError as error:
             raise Refused(Reason.BAD_UPDATE, str(error)) from None
 

@@ -26,6 +26,7 @@ from consilium.vocabulary import Refusal
 from consilium_site.home import SiteHome
 from consilium_site.ledger import Ledger
 from consilium_site.remembered import state_text
+from consilium_site.tagged import Tags
 from consilium_site.windows import Windows, number_of, plan_of, transcript_of
 
 log = logging.getLogger(__name__)
@@ -37,11 +38,12 @@ class Masks:
     def __init__(self, home: SiteHome, site: str, key: Ed25519PrivateKey, ledger: Ledger) -> None:
         self.site, self.key, self.ledger = site, key, ledger
         self.windows = Windows(home, site, key, ledger)
+        self.tags = Tags(self.windows)
 
     def mask(self, charter: Charter, order: Order, model: str, vector: NDArray[np.uint32]) -> tuple[str, str]:
-        """Mask `vector` in place for the order's slot; returns the transcript and the signed claim on it.
+        """Tag and mask `vector` in place for the order's slot; returns the transcript and the signed claim.
 
-        The slot is spent on disk before the first word is masked.
+        The slot is spent on disk before the first word is masked. `vector` (U,) ends in room for the tags.
 
         Raises:
             NotDisclosed: the window is not open, the slot is used, or the model was opened already.
@@ -58,6 +60,7 @@ class Masks:
         if not any(isinstance(effect, disclosure.Mask) for effect in effects):
             self.windows.refuse(order, Refusal.MODEL_OPENED)
         self.ledger.keep_disclosure(order.run, state_text(state))
+        self.tags.add(charter, order.run, number, transcript, vector)
         me = plan.sites.index(self.site)
         slot_keys = {site: row[slot].tobytes() for site, row in publics.items()}
         keys.mask(

@@ -65,19 +65,20 @@ def adopt_checkpoint(charter: Charter, order: Order, envelope: Envelope) -> Vect
     return vector
 
 
-def apply_sum(charter: Charter, model: Vector, total: NDArray[Any]) -> Vector:
-    """The model after the opened sum (P+K,), by the charter's server optimiser.
+def apply_sum(charter: Charter, model: Vector, total: NDArray[Any], survivors: int) -> Vector:
+    """The model after the opened sum (U,) of so many survivors, by the charter's server optimiser.
 
     Raises:
-        Refused: BAD_MESSAGE for a sum of the wrong size or with an impossible weight; BAD_UPDATE if the
-            step gives a non-finite model.
+        Refused: BAD_MESSAGE for a sum of the wrong size; BAD_SUM for one whose norm or weight is more than
+            so many clipped uploads can have; BAD_UPDATE if the step gives a non-finite model.
     """
     parameters = charter.model.parameters
-    total = _sized(total, parameters + len(TAIL), Reason.BAD_MESSAGE, np.uint32)
+    total = _sized(total, charter.upload_size(), Reason.BAD_MESSAGE, np.uint32)
     codec = codec_of(charter)
-    weight = codec.decode_tail(total[parameters:]).weight
-    if not 0 <= weight <= codec.cap * codec.sites:
-        raise Refused(Reason.BAD_MESSAGE)
+    weight = codec.decode_tail(total[parameters : parameters + len(TAIL)]).weight
+    survivors = min(survivors, codec.sites)
+    if not 0 <= weight <= codec.cap * survivors or not codec.within(total[:parameters], survivors):
+        raise Refused(Reason.BAD_SUM)
     stepped = averaging.step(
         model, codec.decode_update(total[:parameters]), weight, codec.cap, charter.strategy.learning_rate
     )

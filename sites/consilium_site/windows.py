@@ -6,7 +6,9 @@ says. Secrets are in the vault's store; what others published or sealed is in fi
 
 from __future__ import annotations
 
+import logging
 import os
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +39,7 @@ from consilium_site.home import SiteHome
 from consilium_site.ledger import Ledger
 from consilium_site.remembered import secrets_of, secrets_text, state_of, state_text
 
+log = logging.getLogger(__name__)
 EMPTY = keys.Secrets(b"", (), (), (), b"")
 
 
@@ -95,7 +98,10 @@ class Windows:
                 raise Refused(Reason.JOB_CONFLICT)
             return signed, stored.arrays
         me = plan.sites.index(self.site)
-        secrets, dealt = keys.deal(plan, me, self.secrets(order.run, number).channel, channels, os.urandom)
+        channel, now = self.secrets(order.run, number).channel, self.state(charter, order.run).window
+        key = self.tag_key(charter, order.run, now) if now >= 0 else None
+        old_key = now.to_bytes(4, "big") + key if key else keys.NO_OLD_KEY
+        secrets, dealt = keys.deal(plan, me, channel, channels, os.urandom, old_key)
         arrays = {
             "masks": dealt.masks.reshape(-1),
             "seed_hashes": dealt.seed_hashes.reshape(-1),
@@ -108,6 +114,7 @@ class Windows:
             window=number,
             site=self.site,
             channels=digest,
+            tag_part=sha256_hex(secrets.tag_part),
             **{name: sha256_hex(array.tobytes()) for name, array in arrays.items()},
         )
         signed = SignedSetup(setup=body, signature=sign(self.key, "setup", body.canonical()))
@@ -119,9 +126,11 @@ class Windows:
     def introduce(self, charter: Charter, order: Order, envelope: Envelope) -> None:
         """Take in what the window's participants dealt, where the order brings it; then the window is open.
 
+        Files and secrets of the window before stay until `forget_before`: the last sum's tags need them.
+
         Raises:
             Refused: BAD_SETUP for set-ups that are not signed by their sites for this window and this
-                site's channel keys, or whose keys do not have the signed hashes.
+                site's channel keys, or whose keys or parts of the tag key do not have the signed hashes.
             NotDisclosed: the window is not later than the one in use, or has too few participants.
         """
         number, plan = number_of(order.window), plan_of(charter, order.run, number_of(order.window))
@@ -153,8 +162,52 @@ class Windows:
         header = Order.model_validate({**order.model_dump(), "claims": (), "certificate": ()})
         content = Envelope(header.canonical().decode(), {"masks": masks, "boxes": boxes})
         write_atomic(self._window_file(order.run, number), content.parts(), mode=0o600)
+        self._key_words(charter, order.run, number)
         self.ledger.keep_disclosure(order.run, state_text(state))
-        self._erase_before(order.run, number)
+
+    def tag_key(self, charter: Charter, run: str, number: int) -> bytes | None:
+        """The common tag key (32 bytes) of a window that this site is or was in; None if there is none here.
+
+        Of the window before the one that this site came in with, it is what more than c of the others handed
+        on alike: one of them at least is honest.
+        """
+        if self._window_file(run, number).exists() and self.ledger.window(run, number) is not None:
+            words = self._key_words(charter, run, number)
+            return keys.tag_key({dealer: part for dealer, (part, _) in words.items()})
+        now = self.state(charter, run).window
+        if not 0 <= number < now:
+            return None
+        told = [old for _, old in self._key_words(charter, run, now).values()]
+        common, votes = Counter(told).most_common(1)[0]
+        enough = votes > charter.secure_aggregation.colluding
+        return common[4:] if enough and common[:4] == number.to_bytes(4, "big") else None
+
+    def _key_words(self, charter: Charter, run: str, number: int) -> dict[int, tuple[bytes, bytes]]:
+        """By participant, its part of the window's tag key and what it hands on of the window before.
+
+        Raises:
+            Refused: BAD_SETUP if a part does not open or does not have its signed hash.
+        """
+        plan, secrets = plan_of(charter, run, number), self.secrets(run, number)
+        members, _, boxes = self.opened(run, number, plan)
+        publics = {
+            each.channel.site: bytes.fromhex(each.channel.channel) for each in self.channels(run, number)
+        }
+        me = plan.sites.index(self.site)
+        words = {me: (secrets.tag_part, keys.NO_OLD_KEY)}
+        for signed in members:
+            name = signed.setup.site
+            dealer = plan.sites.index(name)
+            if dealer != me:
+                try:
+                    row = boxes[dealer].tobytes()
+                    words[dealer] = keys.open_tag_part(plan, me, secrets, dealer, publics[name], row)
+                except (KeyError, ValueError):
+                    words[dealer] = b"", keys.NO_OLD_KEY
+            if sha256_hex(words[dealer][0]) != signed.setup.tag_part:
+                log.error("run %s window %d: %s dealt another part of the tag key", run, number, name)
+                raise Refused(Reason.BAD_SETUP)
+        return words
 
     def state(self, charter: Charter, run: str) -> disclosure.State:
         agg = charter.secure_aggregation
@@ -221,7 +274,7 @@ class Windows:
         file = self.home.runs / order.run / f"channels-{number:05d}.json"
         write_atomic(file, Order.model_validate(order.model_dump()).canonical(), mode=0o600)
 
-    def _erase_before(self, run: str, number: int) -> None:
+    def forget_before(self, run: str, number: int) -> None:
         """Erase the secrets of earlier windows, and drop their files."""
         self.ledger.erase_windows(run, number)
         for kind in ("dealt", "channels", "window"):

@@ -39,9 +39,36 @@ def test_no_accepted_coordinate_is_beyond_the_limit(
     """Also at the very bound, where float32 rounds upwards."""
     codec = FixedPoint(sites, clip, min(22, largest_scale_bits(sites, clip)), 1)
     value = np.float32(clip) if highest else np.float32(clip * share)
-    ring = codec.encode(np.full(3, value), Tail(1, 0.0, 0, 0.0, 0.0, 0.0))
+    ring = codec.encode(np.array([0.0, value, 0.0], np.float32), Tail(1, 0.0, 0, 0.0, 0.0, 0.0))
     assert np.abs(ring[:3].view(np.int32).astype(np.int64)).max() <= codec.limit
     assert sites * (codec.limit + 1) < 2**31
+
+
+@given(st.data(), st.integers(1, 12))
+def test_the_norm_of_a_sum_is_checked_exactly(data: st.DataObject, sites: int) -> None:
+    """Sums of accepted updates pass, also where all point one way; one unit of norm more than that fails."""
+    clip, size = data.draw(st.sampled_from([0.5, 8.0, 64.0])), data.draw(st.integers(1, 40))
+    codec = FixedPoint(12, clip, largest_scale_bits(12, clip), 64)
+    drawn = data.draw(arrays(np.float32, size, elements=st.floats(-1e3, 1e3, width=32)))
+    ring = codec.encode(drawn, Tail(1, 0.0, 0, 0.0, 0.0, 0.0), clip_factor(drawn, clip))[:size]
+    total = np.zeros(size, np.uint32)
+    for _ in range(sites):
+        total += ring
+    assert codec.within(total, sites)
+    far = np.zeros(size, np.uint32)
+    far[-1] = int(codec.longest(size, sites)) + 1
+    assert not codec.within(far, sites)
+    far[-1] = 2**32 - int(codec.longest(size, sites))
+    assert codec.within(far, sites)
+
+
+def test_a_norm_above_the_bound_is_refused_before_masking() -> None:
+    """Each coordinate is within the bound, all together are not."""
+    codec = FixedPoint(4, 8.0, 20, 64)
+    update = np.full(100, 7.0, np.float32)
+    with pytest.raises(ValueError, match="norm"):
+        codec.encode(update, Tail(1, 0.0, 0, 0.0, 0.0, 0.0))
+    assert codec.encode(update, Tail(1, 0.0, 0, 0.0, 0.0, 0.0), clip_factor(update, 8.0)).size == 106
 
 
 @given(st.data(), st.integers(2, 12))

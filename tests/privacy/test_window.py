@@ -135,7 +135,7 @@ def test_encoded_updates_with_tags_come_out_exact_and_verified() -> None:
             dealer,
             channel(parties[dealer]),
             parties[dealer].dealt.boxes[0].tobytes(),
-        )
+        )[0]
         for dealer in (1, 2, 3)
     }
     assert {0: parts[0], **received} == parts

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from consilium.contracts.base import Document, PublicKey, Sha256, SiteName, Title, explain
 from consilium.errors import CharterError
 from consilium.learning.registry import check_model
+from consilium.privacy.tags import LIMBS
 from consilium.vocabulary import Modality, Region
 
 RING_BITS = 32
@@ -145,6 +146,11 @@ class Charter(Document):
     def id(self) -> str:
         """SHA-256 of the canonical JSON: the study's id everywhere."""
         return self.digest()
+
+    def upload_size(self, finishing: bool = False) -> int:
+        """Ring coordinates of an upload: parameters (none when finishing), tail, and tags if masked."""
+        parameters = 0 if finishing else self.model.parameters
+        return parameters + len(TAIL) + (LIMBS if self.secure_aggregation.masked else 0)
 
     def member(self, site: str) -> Member | None:
         """The roster's entry for `site`, or None."""

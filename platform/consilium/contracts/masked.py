@@ -49,6 +49,7 @@ class SiteSetup(Document):
     seed_hashes: Sha256
     share_hashes: Sha256
     boxes: Sha256
+    tag_part: Sha256 = Field(description="of its part of the common tag key, so that all open the same one")
 
 
 class SignedSetup(Document):
@@ -74,6 +75,18 @@ class Transcript(Document):
     round: int
     attempt: int
     model: Sha256
+
+
+class OpenedAttempt(Document):
+    """Where the sum that an order carries was opened: the slot and the attempt of the round before.
+
+    Whoever has the window's tag key checks these words with the sum's tags: none needs to be believed.
+    """
+
+    window: int = Field(ge=0)
+    setups: Sha256
+    slot: int = Field(ge=0)
+    attempt: int = Field(ge=1)
 
 
 class UploadClaim(Document):

@@ -3,13 +3,15 @@
 A message is a safetensors blob: its JSON header (one of the documents below) sits under the metadata key
 `header`, its arrays under fixed names. Sizes follow from the charter, so a vault can refuse early.
 
-order   ──►  `sum`        uint32 (P+K,)   opened sum of the previous round        (round ≥ 2, finish)
+order   ──►  `sum`        uint32 (U,)     opened sum of the previous round        (round ≥ 2, finish)
              `model`      float32 (P,)    the initial model or a signed checkpoint (where needed)
              `masks`      uint8 (M, S·32) participants' mask keys, in the order of `setups`  (new window)
              `boxes`      uint8 (M, row)  their sealed boxes for this site                   (new window)
-reply   ◄──  `upload`     uint32 (P+K,)   this site's fixed-point update and tail, masked    (train)
+reply   ◄──  `upload`     uint32 (U,)     this site's fixed-point update and tail, masked    (train)
              `masks` `seed_hashes` `share_hashes` `boxes`  what it dealt, as bytes           (setup)
              `shares`     uint8 (M, 33)   one share a participant, in the roster's order     (unmask)
+
+U = P parameters + the tail + the limbs of two tags if masked: `Charter.upload_size`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Literal
 from pydantic import Field
 
 from consilium.contracts.base import Document, RunId, Sha256, Signature, SiteName, Unit
-from consilium.contracts.masked import SignedChannel, SignedSetup, SiteSignature
+from consilium.contracts.masked import OpenedAttempt, SignedChannel, SignedSetup, SiteSignature
 from consilium.vocabulary import CaseProblem, Reason, Refusal, Stage
 
 
@@ -57,6 +59,7 @@ class Order(Document):
     round: int = Field(ge=1, description="the round this order belongs to; finish carries count + 1")
     attempt: int = Field(ge=1)
     survivors: tuple[SiteName, ...] = Field(default=(), description="sites in the sum carried here")
+    opened: OpenedAttempt | None = Field(default=None, description="where that sum was opened, if masked")
     model: Sha256 | None = Field(default=None, description="hash of the array `model`, where one is carried")
     certificate: tuple[ModelSignature, ...] = ()
     seconds: float = Field(gt=0.0, description="time limit; at it the vault answers too_slow")

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 RING = 2**32
 TAIL_BITS = 12
 LOSS_CAP = 16.0
+NORM_SLACK = 1e-4
+"""Relative room that float32 rounding may take on a norm."""
 CHUNK = 1 << 16
 """Coordinates worked on at once, so that they stay in the processor's cache."""
 Ring = NDArray[np.uint32]
@@ -67,21 +69,38 @@ class FixedPoint:
         """The largest size of an encoded coordinate, ⌊2**bits · clip⌋."""
         return math.floor(2.0**self.bits * self.clip)
 
-    def encode(self, update: Real, tail: Tail, factor: float = 1.0) -> Ring:
-        """(P,) float32 that has norm ≤ clip once multiplied by `factor`, and a tail → (P+K,) uint32.
+    def longest(self, size: int, sites: int = 1) -> float:
+        """The largest L2 norm of the sum of `sites` encoded updates of `size` coordinates, in ring units."""
+        return sites * (2.0**self.bits * self.clip * (1 + NORM_SLACK) + math.sqrt(size) / 2 + 1)
 
-        No coordinate of the result is beyond `limit`: what float32 rounding puts above it is cut to it.
+    def within(self, total: Ring, sites: int) -> bool:
+        """True if `sites` accepted updates can sum to the norm of `total` (P,); in exact integers."""
+        square = 0
+        for start in range(0, total.size, CHUNK):
+            part = total[start : start + CHUNK].view(np.int32).astype(np.int64)
+            high, low = part >> 16, part & 0xFFFF
+            square += (int(np.dot(high, high)) << 32) + (int(np.dot(high, low)) << 17) + int(np.dot(low, low))
+        return square <= int(self.longest(total.size, sites) ** 2)
+
+    def encode(self, update: Real, tail: Tail, factor: float = 1.0, spare: int = 0) -> Ring:
+        """(P,) float32 that has norm ≤ clip once multiplied by `factor`, and a tail → (P+K+spare,) uint32.
+
+        No coordinate of the result is beyond `limit`: what float32 rounding puts above it is cut to it. The
+        last `spare` coordinates are zeros, for tags.
 
         Raises:
-            ValueError: a value is not finite or beyond the bound by more than rounding.
+            ValueError: a value is not finite, or a coordinate or the norm is beyond the bound by more than
+                rounding.
         """
         scale = np.float32(factor * 2.0**self.bits)
-        ring = np.empty(update.size + 6, np.uint32)
+        ring = np.zeros(update.size + 6 + spare, np.uint32)
         signed = ring.view(np.int32)
         buffer = np.empty(min(CHUNK, update.size), np.float32)
+        square = 0.0
         for start in range(0, update.size, CHUNK):
             part = update[start : start + CHUNK]
             scaled = np.multiply(part, scale, out=buffer[: part.size])
+            square += float(np.dot(scaled, scaled))
             np.rint(scaled, out=scaled)
             largest = max(float(scaled.max()), -float(scaled.min()))
             if not largest <= self.limit * (1 + 1e-5) + 1:
@@ -91,7 +110,9 @@ class FixedPoint:
                 np.clip(scaled.astype(np.float64), -self.limit, self.limit, out=whole, casting="unsafe")
             else:
                 np.copyto(whole, scaled, casting="unsafe")
-        ring[update.size :] = self.encode_tail(tail)
+        if not square <= self.longest(update.size) ** 2:
+            raise ValueError("update: its norm is above the clip bound")
+        ring[update.size : update.size + 6] = self.encode_tail(tail)
         return ring
 
     def encode_tail(self, tail: Tail) -> Ring:

@@ -25,7 +25,10 @@ KINDS = ("mask", "seed")
 """The two secrets of a slot, in the order in which their shares stand in a box."""
 PAIR_BYTES = len(KINDS) * (1 + SHARE_BYTES)
 PAIR_BOX = PAIR_BYTES + OVERHEAD
-KEY_BOX = 32 + OVERHEAD
+OLD_KEY_BYTES = 36
+"""A window's number, 4 bytes, and its tag key: what a site hands on of the window before."""
+NO_OLD_KEY = b"\xff" * OLD_KEY_BYTES
+KEY_BOX = 32 + OLD_KEY_BYTES + OVERHEAD
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,17 @@ def usable(masks: Bytes) -> bool:
 
 
 def deal(
-    plan: Plan, me: int, channel: bytes, channels: Mapping[int, bytes], random: Random
+    plan: Plan,
+    me: int,
+    channel: bytes,
+    channels: Mapping[int, bytes],
+    random: Random,
+    old_key: bytes = NO_OLD_KEY,
 ) -> tuple[Secrets, Dealt]:
     """Fresh keys and shares for a window; `channels` are the public channel keys of the holders to serve.
 
-    A holder without a channel key gets no box and can help with nothing of this site's.
+    A holder without a channel key gets no box and can help with nothing of this site's. `old_key` tells a
+    site that joins the tag key of the window before, so that it can check the last sum.
 
     Raises:
         ValueError: a channel key is no X25519 point, or one of low order; names the holder.
@@ -111,7 +120,8 @@ def deal(
     boxes = np.zeros((n, plan.row), np.uint8)
     for holder, public in channels.items():
         if holder != me:
-            sealed = _seal_row(plan, me, holder, _agreed(plan, channel, holder, public), shares, tag_part)
+            agreed = _agreed(plan, channel, holder, public)
+            sealed = _seal_row(plan, me, holder, agreed, shares, tag_part + old_key)
             boxes[holder] = np.frombuffer(sealed, np.uint8)
     hashes = [hashlib.sha256(piece).digest() for slot in shares for pair in slot for piece in pair]
     dealt = Dealt(
@@ -140,12 +150,18 @@ def open_shares(
     return plain[1:half], plain[half + 1 :]
 
 
-def open_tag_part(plan: Plan, me: int, secrets: Secrets, dealer: int, public: bytes, row: bytes) -> bytes:
-    """`dealer`'s part of the common tag key (32 bytes). Raises `ValueError` as `open_shares` does."""
+def open_tag_part(
+    plan: Plan, me: int, secrets: Secrets, dealer: int, public: bytes, row: bytes
+) -> tuple[bytes, bytes]:
+    """`dealer`'s part of the common tag key (32 bytes), and its `old_key` of the window before.
+
+    Raises:
+        ValueError: as `open_shares` does.
+    """
     shared = _agreed(plan, secrets.channel, dealer, public)
-    return open_box(
-        shared, _context(plan, plan.slots), plan.sites[dealer], plan.sites[me], row[plan.slots * PAIR_BOX :]
-    )
+    names = plan.sites[dealer], plan.sites[me]
+    plain = open_box(shared, _context(plan, plan.slots), *names, row[plan.slots * PAIR_BOX :])
+    return plain[:32], plain[32:]
 
 
 def tag_key(parts: Mapping[int, bytes]) -> bytes:
@@ -186,14 +202,14 @@ def _seal_row(
     holder: int,
     shared: bytes,
     shares: list[tuple[tuple[bytes, bytes], ...]],
-    tag_part: bytes,
+    key_word: bytes,
 ) -> bytes:
     names = plan.sites[me], plan.sites[holder]
     row = b""
     for slot, pairs in enumerate(shares):
         mask_share, seed_share = pairs[holder]
         row += seal(shared, _context(plan, slot), *names, b"\0" + mask_share + b"\1" + seed_share)
-    return row + seal(shared, _context(plan, plan.slots), *names, tag_part)
+    return row + seal(shared, _context(plan, plan.slots), *names, key_word)
 
 
 def _context(plan: Plan, slot: int) -> bytes:
