@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from consilium.contracts.charter import Charter
 from consilium.contracts.envelope import Envelope
 from consilium.contracts.messages import Reply
-from consilium.vocabulary import Reason
+from consilium.contracts.reports import SiteAnswered
+from consilium.vocabulary import Reason, Refusal
 from consilium_aggregator.intake import word
 from consilium_aggregator.ports import Journal, Tag, Transport
 
@@ -30,6 +31,8 @@ class Exchanges:
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     poll_seconds: float
+    refused: dict[str, Refusal] = field(default_factory=dict)
+    """Sites that refused to disclose something, each with its last reason."""
 
     def ask(
         self,
@@ -62,6 +65,7 @@ class Exchanges:
                     silent[answer.site] = reply
                 elif reply.status == "refused":
                     silent[answer.site] = reply.reason or Reason.SITE_ERROR
+                    self._tell(reply, self.clock() - begun)
                 else:
                     del silent[answer.site]
                     if answer.envelope is not None and take(reply, answer.envelope):
@@ -73,3 +77,18 @@ class Exchanges:
                 return silent
             self.journal.deliver()
             self.sleep(self.poll_seconds)
+
+    def _tell(self, reply: Reply, seconds: float) -> None:
+        """A refused disclosure is shown: a server that follows the protocol causes few."""
+        if reply.refusal is not None:
+            self.refused[reply.site] = reply.refusal
+            self.journal.tell(
+                SiteAnswered(
+                    round=reply.round,
+                    attempt=reply.attempt,
+                    site=reply.site,
+                    reason=reply.reason,
+                    refusal=reply.refusal,
+                    seconds=seconds,
+                )
+            )

@@ -215,7 +215,9 @@ class Run:
         try:
             with self.watch.part("unmasking"):
                 total = self.masked.open(asked)
-            problem = "too few hospitals disclosed their shares of it; resume the run to ask again"
+            refused = self.masked.exchanges.refused
+            reasons = "".join(f"; {site}: {text_of(refused[site])}" for site in sorted(refused))
+            problem = f"too few hospitals disclosed their shares of it; resume the run to ask again{reasons}"
         except ValueError as error:
             total, problem = None, str(error)
         if total is None:

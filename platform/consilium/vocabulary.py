@@ -155,7 +155,7 @@ TEXT: dict[str, str] = {
     Refusal.MODEL_OPENED: "a sum of this model was opened already",
     Reason.NO_KEYS: "the site has no keys in this window; it takes part from the next one",
     Reason.BAD_SETUP: "the one-time keys of this window are incomplete or not signed by their sites",
-    Reason.NOT_DISCLOSED: "the vault refused to disclose shares; its own log says why",
+    Reason.NOT_DISCLOSED: "the vault refused to disclose its masks; `consilium-site status` there says why",
     Reason.BAD_SUM: "the sum is not what its survivors uploaded, or too large for so many sites",
     Reason.NO_TAG_KEY: "the site had no keys when the last sum was opened; it takes part in the next round",
     RunStatus.WAITING: "waiting for Flower to start",

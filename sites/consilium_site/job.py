@@ -41,12 +41,16 @@ Workbenches = Callable[[Charter], Workbench]
 
 @dataclass(frozen=True)
 class Doing:
-    """What the vault is doing now, as coarse as a heartbeat tells it."""
+    """What the vault is doing now, as coarse as a heartbeat tells it.
+
+    `counted`: the charter at hand lets a site's own cohort size leave it.
+    """
 
     stage: Stage = Stage.IDLE
     run: str | None = None
     round: int | None = None
     cohort: Cohort | None = None
+    counted: bool = False
 
 
 class Jobs:
@@ -160,14 +164,14 @@ class Jobs:
         if charter.secure_aggregation.masked:
             self.masks.windows.introduce(charter, order, envelope)
         model = self._step(charter, order, envelope, work, model)
-        self.doing = Doing(Stage.SCORING, order.run, order.round, self.doing.cohort)
+        self.doing = replace(self.doing, stage=Stage.SCORING, run=order.run, round=order.round)
         bench, cohort = self._workbench(charter)
         started = time.monotonic()
         scored = bench.score(model, until)
         scoring = time.monotonic() - started
         trained = None
         if work.train:
-            self.doing = Doing(Stage.TRAINING, order.run, order.round, cohort)
+            self.doing = replace(self.doing, stage=Stage.TRAINING)
             trained = bench.train(model, order.round, until)
         seconds = (scoring, time.monotonic() - started - scoring)
         upload = self._encode(charter, scored, trained)
@@ -329,5 +333,5 @@ class Jobs:
             except InputError as error:
                 raise Refused(Reason.TOO_FEW_CASES, str(error)) from None
             self._open = {charter.id: bench}
-            self.doing = replace(self.doing, cohort=cohort)
+            self.doing = replace(self.doing, cohort=cohort, counted=charter.release.site_metrics)
         return bench, bench.prepare()

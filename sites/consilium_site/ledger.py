@@ -15,7 +15,7 @@ from typing import Any
 from consilium.contracts.charter import Charter, read_charter
 from consilium.contracts.messages import SignedDecision
 from consilium.learning.site import SiteState
-from consilium.vocabulary import Decision
+from consilium.vocabulary import Decision, text_of
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS charter (id TEXT PRIMARY KEY, document TEXT NOT NULL, received_at TEXT NOT NULL);
@@ -148,6 +148,11 @@ class Ledger:
     def note_refusal(self, run: str, job: str, reason: str) -> None:
         """Write down that nothing was disclosed, and why."""
         self._run("INSERT INTO refusal VALUES (NULL, ?, ?, ?, ?)", run, job, reason, now())
+
+    def last_refusals(self, count: int = 5) -> list[dict[str, str]]:
+        """The newest refused disclosures of all runs, for the site's admin."""
+        rows = self._read("SELECT job, reason, at FROM refusal ORDER BY number DESC LIMIT ?", count)
+        return [{"job": job, "reason": text_of(reason), "at": at} for job, reason, at in rows]
 
     def refusals(self, run: str) -> list[tuple[str, str]]:
         """(job, reason) of every refused disclosure of a run, oldest first."""

@@ -105,7 +105,7 @@ class Vault:
             run=doing.run,
             round=doing.round,
             version=__version__,
-            cases=cohort.train + cohort.test if cohort else 0,
+            cases=cohort.train + cohort.test if cohort and doing.counted else 0,
             skipped=cohort.skipped if cohort else {},
         )
         signed = SignedHeartbeat(heartbeat=beat, signature=sign(self.jobs.key, "heartbeat", beat.canonical()))
@@ -155,6 +155,7 @@ class Vault:
                 "cases_test": doing.cohort.test if doing.cohort else None,
                 "skipped": doing.cohort.skipped if doing.cohort else {},
                 "charters": len(self.ledger.charters()),
+                "refused": self.ledger.last_refusals(),
                 "bytes_left": self.bytes_left,
             }
         )

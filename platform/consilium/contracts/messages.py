@@ -151,7 +151,7 @@ class Heartbeat(Document):
     run: RunId | None = None
     round: int | None = None
     version: str
-    cases: int = Field(default=0, ge=0, description="usable cases in the catalogue")
+    cases: int = Field(default=0, ge=0, description="usable cases; 0 where the charter keeps counts home")
     skipped: dict[CaseProblem, int] = Field(default_factory=dict)
 
 

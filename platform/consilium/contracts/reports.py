@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from consilium.contracts.base import Document, RunId, Sha256, SiteName, Unit
 from consilium.contracts.messages import Scores
-from consilium.vocabulary import CaseProblem, Reason, RunStatus
+from consilium.vocabulary import CaseProblem, Reason, Refusal, RunStatus
 
 
 class Missing(Document):
@@ -55,14 +55,18 @@ class RoundOpened(Document):
 
 
 class SiteAnswered(Document):
-    """One site answered: `reason` is None for an upload that entered the sum."""
+    """One site answered: `reason` is None for an upload that entered the sum.
+
+    `refusal` says why a vault disclosed nothing, where that is the reason.
+    """
 
     kind: Literal["site_answered"] = "site_answered"
     round: int
     attempt: int
     site: SiteName
     reason: Reason | None = None
-    seconds: float = Field(ge=0.0, description="since the round opened")
+    refusal: Refusal | None = None
+    seconds: float = Field(ge=0.0, description="since the round opened, or since shares were asked for")
 
 
 class ModelScored(Document):

@@ -55,8 +55,11 @@ def status(home: HomeOption = None, json: Json = False) -> None:
     if json:
         typer.echo(codec.dumps(answer))
         return
+    refused = answer.pop("refused")
     for key, value in answer.items():
         typer.echo(f"{key.replace('_', ' '):<12} {'–' if value in (None, {}) else value}")
+    for each in refused:
+        typer.echo(f"refused      {each['at'][:19]}  {each['job']}: {each['reason']}")
 
 
 def _ask(home: SiteHome, path: str, body: bytes | None = None) -> Any:
