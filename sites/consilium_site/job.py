@@ -32,6 +32,7 @@ from consilium_site import models
 from consilium_site.home import SiteHome
 from consilium_site.ledger import Ledger
 from consilium_site.masks import Masks
+from consilium_site.tagged import check_sum
 from consilium_site.windows import NotDisclosed
 from consilium_site.workbench import Cohort, Scored, Trained, Workbench
 
@@ -201,7 +202,8 @@ class Jobs:
             raise Refused(Reason.BEHIND)
         if work.apply_sum:
             if charter.secure_aggregation.masked:
-                self.masks.tags.check(charter, order, sha256_hex(model.data), envelope.arrays["sum"])
+                held = sha256_hex(model.data)
+                check_sum(self.masks.windows, charter, order, held, envelope.arrays["sum"])
             model = models.apply_sum(charter, model, envelope.arrays["sum"], len(order.survivors))
         folder = self.home.runs / order.run
         models.save(folder, order.round, model)

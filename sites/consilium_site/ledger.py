@@ -27,6 +27,8 @@ CREATE TABLE IF NOT EXISTS job (
     digest TEXT NOT NULL, file TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS window (
     run TEXT NOT NULL, number INTEGER NOT NULL, secrets TEXT NOT NULL, PRIMARY KEY (run, number));
+CREATE TABLE IF NOT EXISTS held (
+    run TEXT NOT NULL, number INTEGER NOT NULL, secrets TEXT NOT NULL, PRIMARY KEY (run, number));
 CREATE TABLE IF NOT EXISTS disclosure (run TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS refusal (
     number INTEGER PRIMARY KEY, run TEXT NOT NULL, job TEXT NOT NULL, reason TEXT NOT NULL, at TEXT NOT NULL);
@@ -124,17 +126,45 @@ class Ledger:
         return str(rows[0][0]) if rows else ""
 
     def window(self, run: str, number: int) -> str | None:
-        """The secrets of a window as stored, or None."""
+        """The secrets that this site dealt for a window that is not open yet, or None."""
         rows = self._read("SELECT secrets FROM window WHERE run = ? AND number = ?", run, number)
         return str(rows[0][0]) if rows else None
 
     def keep_window(self, run: str, number: int, secrets: str) -> None:
-        """Commit a window's secrets."""
+        """Commit what this site dealt for a window."""
         self._run("INSERT OR REPLACE INTO window VALUES (?, ?, ?)", run, number, secrets)
 
+    def held(self, run: str, number: int) -> str | None:
+        """What this site keeps of an open window, or None."""
+        rows = self._read("SELECT secrets FROM held WHERE run = ? AND number = ?", run, number)
+        return str(rows[0][0]) if rows else None
+
+    def keep_held(self, run: str, number: int, secrets: str, state: str) -> None:
+        """Commit what is left of an open window's secrets with the disclosure machine's state, both or none.
+
+        What was there instead, and what was dealt for the window, is erased.
+        """
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", (run, number, secrets))
+                self._db.execute("INSERT OR REPLACE INTO disclosure VALUES (?, ?)", (run, state))
+                self._db.execute("DELETE FROM window WHERE run = ? AND number <= ?", (run, number))
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        self._wipe()
+
     def erase_windows(self, run: str, before: int) -> None:
-        """Erase the secrets of windows before this one; SQLite overwrites what it deletes."""
+        """Erase the secrets of windows before this one."""
         self._run("DELETE FROM window WHERE run = ? AND number < ?", run, before)
+        self._run("DELETE FROM held WHERE run = ? AND number < ?", run, before)
+        self._wipe()
+
+    def _wipe(self) -> None:
+        """SQLite overwrites what it deletes; this empties its log of it too."""
+        self._read("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def disclosure(self, run: str) -> str | None:
         """The disclosure machine's state of a run as stored, or None."""

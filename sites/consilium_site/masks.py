@@ -22,11 +22,11 @@ from consilium.contracts.messages import Order
 from consilium.learning import disclosure
 from consilium.privacy import window as keys
 from consilium.privacy.signatures import sign, verify
+from consilium.privacy.tags import LIMBS, Tagger
 from consilium.vocabulary import Refusal
 from consilium_site.home import SiteHome
 from consilium_site.ledger import Ledger
-from consilium_site.remembered import state_text
-from consilium_site.tagged import Tags
+from consilium_site.remembered import held_text, state_text
 from consilium_site.windows import Windows, number_of, plan_of, transcript_of
 
 log = logging.getLogger(__name__)
@@ -38,12 +38,12 @@ class Masks:
     def __init__(self, home: SiteHome, site: str, key: Ed25519PrivateKey, ledger: Ledger) -> None:
         self.site, self.key, self.ledger = site, key, ledger
         self.windows = Windows(home, site, key, ledger)
-        self.tags = Tags(self.windows)
 
     def mask(self, charter: Charter, order: Order, model: str, vector: NDArray[np.uint32]) -> tuple[str, str]:
         """Tag and mask `vector` in place for the order's slot; returns the transcript and the signed claim.
 
-        The slot is spent on disk before the first word is masked. `vector` (U,) ends in room for the tags.
+        The slot is spent on disk, and the secrets of earlier ones are erased, before the first word is
+        masked. `vector` (U,) ends in room for the tags.
 
         Raises:
             NotDisclosed: the window is not open, the slot is used, or the model was opened already.
@@ -52,20 +52,19 @@ class Masks:
         state, plan = self.windows.state(charter, order.run), plan_of(charter, order.run, number)
         if state.window != number or not 0 <= slot < plan.slots:
             self.windows.refuse(order, Refusal.OTHER_WINDOW)
-        members, publics, _ = self.windows.opened(order.run, number, plan)
+        members, publics = self.windows.opened(order.run, number, plan)
         transcript = transcript_of(charter, order, setups_digest(members), model)
         asked = disclosure.Order(number, slot, transcript, model)
         state, effects = disclosure.step(state, asked)
         self.windows.stop_at_refusal(order, effects)
         if not any(isinstance(effect, disclosure.Mask) for effect in effects):
             self.windows.refuse(order, Refusal.MODEL_OPENED)
-        self.ledger.keep_disclosure(order.run, state_text(state))
-        self.tags.add(charter, order.run, number, transcript, vector)
-        me = plan.sites.index(self.site)
+        held = self.windows.held(order.run, number).spend(slot)
+        self.ledger.keep_held(order.run, number, held_text(held), state_text(state))
+        me, digest = plan.sites.index(self.site), bytes.fromhex(transcript)
+        vector[-LIMBS:] = Tagger(held.tag_key, digest).tag(vector[:-LIMBS], me)
         slot_keys = {site: row[slot].tobytes() for site, row in publics.items()}
-        keys.mask(
-            self.windows.secrets(order.run, number), me, slot, slot_keys, bytes.fromhex(transcript), vector
-        )
+        keys.mask(held, me, slot, slot_keys, digest, vector)
         claim = UploadClaim(site=self.site, transcript=transcript)
         return transcript, sign(self.key, "upload", claim.canonical())
 
@@ -87,7 +86,7 @@ class Masks:
         """
         state, transcript, told = self._asked(charter, order)
         body = SetAgreement(transcript=transcript, survivors=order.survivors).canonical()
-        plan = plan_of(charter, order.run, number_of(order.window))
+        number, plan = number_of(order.window), plan_of(charter, order.run, number_of(order.window))
         agreed = frozenset(
             plan.sites.index(each.site)
             for each in order.agreements
@@ -95,17 +94,16 @@ class Masks:
             and verify(member.identity, "survivors", body, each.signature)
         )
         slot = number_of(order.slot)
-        state, effects = disclosure.step(
-            state, disclosure.Question(number_of(order.window), slot, told, agreed)
-        )
+        state, effects = disclosure.step(state, disclosure.Question(number, slot, told, agreed))
         self.windows.stop_at_refusal(order, effects)
         self.ledger.keep_disclosure(order.run, state_text(state))
         shares = next(each.shares for each in effects if isinstance(each, disclosure.Disclose))
+        mine = self.windows.held(order.run, number).shares[slot]
         found = np.zeros((len(shares), 33), np.uint8)
         for row, (site, kind) in zip(found, sorted(shares.items()), strict=True):
-            piece = self._share(charter, order.run, plan, site, slot, kind)
-            if piece is not None:
-                row[:] = np.frombuffer(piece, np.uint8)
+            pair = mine.get(site)
+            if pair is not None:
+                row[:] = np.frombuffer(pair[keys.KINDS.index(kind)], np.uint8)
         return found
 
     def _asked(self, charter: Charter, order: Order) -> tuple[disclosure.State, str, dict[int, str]]:
@@ -124,25 +122,3 @@ class Masks:
             right = signed_by(charter, name, "upload", claim, claims.get(name, ""))
             told[plan.sites.index(name)] = transcript if right else "another"
         return state, transcript, told
-
-    def _share(
-        self, charter: Charter, run: str, plan: keys.Plan, dealer: int, slot: int, kind: disclosure.Share
-    ) -> bytes | None:
-        """This site's share of one secret of `dealer`; None where the dealer's box does not open."""
-        number = self.windows.state(charter, run).window
-        secrets = self.windows.secrets(run, number)
-        me = plan.sites.index(self.site)
-        if dealer == me:
-            return secrets.own[slot][keys.KINDS.index(kind)]
-        _, _, boxes = self.windows.opened(run, number, plan)
-        channel = next(
-            bytes.fromhex(each.channel.channel)
-            for each in self.windows.channels(run, number)
-            if each.channel.site == plan.sites[dealer]
-        )
-        try:
-            pair = keys.open_shares(plan, me, secrets, dealer, channel, boxes[dealer].tobytes(), slot)
-        except ValueError as error:
-            log.warning("run %s window %d: %s", run, number, error)
-            return None
-        return pair[keys.KINDS.index(kind)]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from consilium.learning.disclosure import Bounds, Order, State
-from consilium.privacy.window import Secrets
+from consilium.privacy.window import Held, Secrets
 
 
 def state_text(state: State) -> str:
@@ -62,6 +62,39 @@ def secrets_text(secrets: Secrets) -> str:
             "own": [[piece.hex() for piece in pair] for pair in secrets.own],
             "tag_part": secrets.tag_part.hex(),
         }
+    )
+
+
+def held_text(held: Held) -> str:
+    """What a site keeps of an open window, as JSON in hex."""
+    return json.dumps(
+        {
+            "masks": [key.hex() for key in held.masks],
+            "seeds": [seed.hex() for seed in held.seeds],
+            "shares": [
+                {dealer: [piece.hex() for piece in pair] for dealer, pair in slot.items()}
+                for slot in held.shares
+            ],
+            "tag_key": held.tag_key.hex(),
+            "old_key": held.old_key.hex(),
+            "old_key_votes": held.old_key_votes,
+        }
+    )
+
+
+def held_of(text: str) -> Held:
+    """What `held_text` wrote."""
+    told = json.loads(text)
+    return Held(
+        masks=tuple(map(bytes.fromhex, told["masks"])),
+        seeds=tuple(map(bytes.fromhex, told["seeds"])),
+        shares=tuple(
+            {int(dealer): (bytes.fromhex(mask), bytes.fromhex(seed)) for dealer, (mask, seed) in slot.items()}
+            for slot in told["shares"]
+        ),
+        tag_key=bytes.fromhex(told["tag_key"]),
+        old_key=bytes.fromhex(told["old_key"]),
+        old_key_votes=told["old_key_votes"],
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -37,7 +36,7 @@ from consilium.privacy.signatures import sign
 from consilium.vocabulary import Reason, Refusal
 from consilium_site.home import SiteHome
 from consilium_site.ledger import Ledger
-from consilium_site.remembered import secrets_of, secrets_text, state_of, state_text
+from consilium_site.remembered import held_of, held_text, secrets_of, secrets_text, state_of, state_text
 
 log = logging.getLogger(__name__)
 EMPTY = keys.Secrets(b"", (), (), (), b"")
@@ -160,10 +159,22 @@ class Windows:
         state, effects = disclosure.step(state, disclosure.Window(number, participants))
         self.stop_at_refusal(order, effects)
         header = Order.model_validate({**order.model_dump(), "claims": (), "certificate": ()})
-        content = Envelope(header.canonical().decode(), {"masks": masks, "boxes": boxes})
+        content = Envelope(header.canonical().decode(), {"masks": masks})
         write_atomic(self._window_file(order.run, number), content.parts(), mode=0o600)
-        self._key_words(charter, order.run, number)
-        self.ledger.keep_disclosure(order.run, state_text(state))
+        secrets = self.secrets(order.run, number)
+        index = plan.sites.index
+        publics = {
+            index(each.channel.site): bytes.fromhex(each.channel.channel)
+            for each in self.channels(order.run, number)
+        }
+        rows = {index(name): row.tobytes() for name, row in zip(names, boxes, strict=True)}
+        hashes = {index(each.setup.site): bytes.fromhex(each.setup.tag_part) for each in members}
+        try:
+            held = keys.open_window(plan, index(self.site), secrets, publics, rows, hashes)
+        except ValueError as error:
+            log.error("run %s window %d: %s", order.run, number, error)
+            raise Refused(Reason.BAD_SETUP) from None
+        self.ledger.keep_held(order.run, number, held_text(held), state_text(state))
 
     def tag_key(self, charter: Charter, run: str, number: int) -> bytes | None:
         """The common tag key (32 bytes) of a window that this site is or was in; None if there is none here.
@@ -171,43 +182,15 @@ class Windows:
         Of the window before the one that this site came in with, it is what more than c of the others handed
         on alike: one of them at least is honest.
         """
-        if self._window_file(run, number).exists() and self.ledger.window(run, number) is not None:
-            words = self._key_words(charter, run, number)
-            return keys.tag_key({dealer: part for dealer, (part, _) in words.items()})
+        text = self.ledger.held(run, number)
+        if text is not None:
+            return held_of(text).tag_key
         now = self.state(charter, run).window
         if not 0 <= number < now:
             return None
-        told = [old for _, old in self._key_words(charter, run, now).values()]
-        common, votes = Counter(told).most_common(1)[0]
-        enough = votes > charter.secure_aggregation.colluding
-        return common[4:] if enough and common[:4] == number.to_bytes(4, "big") else None
-
-    def _key_words(self, charter: Charter, run: str, number: int) -> dict[int, tuple[bytes, bytes]]:
-        """By participant, its part of the window's tag key and what it hands on of the window before.
-
-        Raises:
-            Refused: BAD_SETUP if a part does not open or does not have its signed hash.
-        """
-        plan, secrets = plan_of(charter, run, number), self.secrets(run, number)
-        members, _, boxes = self.opened(run, number, plan)
-        publics = {
-            each.channel.site: bytes.fromhex(each.channel.channel) for each in self.channels(run, number)
-        }
-        me = plan.sites.index(self.site)
-        words = {me: (secrets.tag_part, keys.NO_OLD_KEY)}
-        for signed in members:
-            name = signed.setup.site
-            dealer = plan.sites.index(name)
-            if dealer != me:
-                try:
-                    row = boxes[dealer].tobytes()
-                    words[dealer] = keys.open_tag_part(plan, me, secrets, dealer, publics[name], row)
-                except (KeyError, ValueError):
-                    words[dealer] = b"", keys.NO_OLD_KEY
-            if sha256_hex(words[dealer][0]) != signed.setup.tag_part:
-                log.error("run %s window %d: %s dealt another part of the tag key", run, number, name)
-                raise Refused(Reason.BAD_SETUP)
-        return words
+        held = self.held(run, now)
+        believed = held.old_key_votes > charter.secure_aggregation.colluding
+        return held.old_key[4:] if believed and held.old_key[:4] == number.to_bytes(4, "big") else None
 
     def state(self, charter: Charter, run: str) -> disclosure.State:
         agg = charter.secure_aggregation
@@ -217,8 +200,8 @@ class Windows:
 
     def opened(
         self, run: str, number: int, plan: keys.Plan
-    ) -> tuple[tuple[SignedSetup, ...], dict[int, NDArray[np.uint8]], dict[int, NDArray[np.uint8]]]:
-        """The window's set-ups, and by participant its mask keys (S, 32) and boxes for this site (row,)."""
+    ) -> tuple[tuple[SignedSetup, ...], dict[int, NDArray[np.uint8]]]:
+        """The window's set-ups, and by participant its mask keys (S, 32)."""
         file = self._window_file(run, number)
         try:
             stored = unpack(file.read_bytes(), file.name)
@@ -227,17 +210,20 @@ class Windows:
         members = sorted(Order.parse(stored.header, file.name).setups, key=lambda each: each.setup.site)
         sites = [plan.sites.index(each.setup.site) for each in members]
         masks = stored.arrays["masks"].reshape(len(sites), plan.slots, 32)
-        return (
-            tuple(members),
-            dict(zip(sites, masks, strict=True)),
-            dict(zip(sites, stored.arrays["boxes"], strict=True)),
-        )
+        return tuple(members), dict(zip(sites, masks, strict=True))
 
     def secrets(self, run: str, number: int) -> keys.Secrets:
         text = self.ledger.window(run, number)
         if text is None:
             raise Refused(Reason.BAD_SETUP)
         return secrets_of(text)
+
+    def held(self, run: str, number: int) -> keys.Held:
+        """What this site keeps of the window that is open."""
+        text = self.ledger.held(run, number)
+        if text is None:
+            raise Refused(Reason.NO_KEYS)
+        return held_of(text)
 
     def channels(self, run: str, number: int) -> tuple[SignedChannel, ...]:
         """The channel keys that this site dealt for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -201,7 +202,30 @@ def test_a_vault_refuses_a_second_set_and_writes_it_down(tmp_path: Path) -> None
     assert reply.refusal is Refusal.OTHER_TRANSCRIPT
     assert [reason for _, reason in site.ledger.refusals("run-1")] == ["other_set", "other_transcript"]
     again = reply_of(site.answer(order.pack()))
-    assert again.status == "done"
+    assert again.refusal is Refusal.LATER_UPLOAD, "the closing exchange has used a later slot"
+
+
+def test_secrets_are_gone_from_the_disk_once_their_slot_is_spent(tmp_path: Path) -> None:
+    """Keys, seeds and shares of spent slots, the channel key, earlier windows: in no file of the vault."""
+    consortium = MemoryConsortium(tmp_path, rounds=4, slots=3)
+    seen: dict[str, list[str]] = {}
+    run = consortium.run()
+    site = consortium.sites["site-a"]
+
+    def secrets_now() -> list[str]:
+        rows = site.ledger._read("SELECT secrets FROM held UNION SELECT secrets FROM window")
+        told = [json.loads(text) for (text,) in rows]
+        found = [key for each in told for name in ("masks", "seeds") for key in each[name] if key]
+        return found + [pair[0] for each in told for slot in each["shares"] for pair in slot.values()]
+
+    for attempt in range(4):
+        run.attempt(0.0)
+        seen[str(attempt)] = secrets_now()
+    assert {key: len(value) for key, value in seen.items()} == {"0": 18, "1": 12, "2": 6, "3": 18}
+    stored = b"".join(path.read_bytes() for path in site.home.database.parent.glob("vault.db*"))
+    left = {text for text in seen["0"] if text.encode() in stored}
+    assert left == set()
+    assert all(text.encode() in stored for text in seen["3"])
 
 
 def reply_of(blob: bytes) -> Any:

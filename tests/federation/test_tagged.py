@@ -168,9 +168,9 @@ def test_with_a_helper_a_sum_is_still_bounded(tmp_path: Path) -> None:
             order: Order, arrays: dict[str, Any], consortium: MemoryConsortium
         ) -> tuple[Order, dict[str, Any]]:
             assert order.opened is not None
-            masks = helper.jobs.masks
-            key = masks.windows.tag_key(consortium.charter, "run-1", order.opened.window)
-            slot = masks.windows.state(consortium.charter, "run-1").orders[order.opened.slot]
+            windows = helper.jobs.masks.windows
+            key = windows.tag_key(consortium.charter, "run-1", order.opened.window)
+            slot = windows.state(consortium.charter, "run-1").orders[order.opened.slot]
             assert key is not None
             tagger = Tagger(key, bytes.fromhex(slot.transcript))
             vector = arrays["sum"][:-LIMBS].copy()

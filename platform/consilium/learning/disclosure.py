@@ -166,7 +166,7 @@ def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
     """Advance the site. Pure: equal arguments give equal results. The state is stored before effects leave.
 
     Guarantees: a slot serves one transcript; a slot's question has one answer; a model is opened in one
-    slot at most; an upload in a later slot closes every earlier one.
+    slot at most; an upload in a later slot closes every earlier one, whose secrets can be erased.
     """
     if isinstance(event, Window):
         return _open(state, event)
@@ -226,7 +226,7 @@ def _objection(state: State, event: Question | Proposal) -> Refusal | None:
         return Refusal.OTHER_SET
     if state.agreed.get(event.slot, survivors) != survivors:
         return Refusal.OTHER_SET
-    if event.slot not in state.answered and event.slot != state.next_slot - 1:
+    if event.slot != state.next_slot - 1:
         return Refusal.LATER_UPLOAD
     return None
 

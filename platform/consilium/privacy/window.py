@@ -9,8 +9,10 @@ wrong share from a right one. Who decides what is handed out is `consilium.learn
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -58,6 +60,33 @@ class Secrets:
     """This site's own (mask, seed) shares of its own secrets, a slot each."""
     tag_part: bytes
     """Its part of the sites' common tag key."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a site keeps once a window is open: its boxes are opened, and their key is gone.
+
+    A slot that is spent holds empty keys and no share: what a vault gives away later says nothing of it.
+    """
+
+    masks: tuple[bytes, ...]
+    seeds: tuple[bytes, ...]
+    shares: tuple[Mapping[int, tuple[bytes, bytes]], ...]
+    """For each slot, by dealer, this site's (mask, seed) shares; without dealers whose box did not open."""
+    tag_key: bytes
+    old_key: bytes
+    """A window's number and tag key, as most of the others handed it on; or `NO_OLD_KEY`."""
+    old_key_votes: int
+
+    def spend(self, slot: int) -> Held:
+        """Without the secrets of every slot before this one."""
+        gone = tuple(b"" for _ in range(slot))
+        return replace(
+            self,
+            masks=gone + self.masks[slot:],
+            seeds=gone + self.seeds[slot:],
+            shares=tuple({} for _ in gone) + self.shares[slot:],
+        )
 
 
 @dataclass(frozen=True)
@@ -150,6 +179,41 @@ def open_shares(
     return plain[1:half], plain[half + 1 :]
 
 
+def open_window(
+    plan: Plan,
+    me: int,
+    secrets: Secrets,
+    publics: Mapping[int, bytes],
+    rows: Mapping[int, bytes],
+    tag_hashes: Mapping[int, bytes],
+) -> Held:
+    """Open all boxes for this site; `publics` and `rows` are the participants' channel keys and boxes.
+
+    `tag_hashes` are SHA-256 of each participant's part of the tag key, as it signed them.
+
+    Raises:
+        ValueError: a participant's part of the tag key does not open or has another hash; names it.
+    """
+    parts, told = {me: secrets.tag_part}, Counter[bytes]()
+    shares: list[dict[int, tuple[bytes, bytes]]] = [{me: own} for own in secrets.own]
+    for dealer in tag_hashes:
+        if dealer == me:
+            continue
+        try:
+            parts[dealer], old_key = open_tag_part(plan, me, secrets, dealer, publics[dealer], rows[dealer])
+        except (KeyError, ValueError):
+            parts[dealer], old_key = b"", NO_OLD_KEY
+        told[old_key] += 1
+        for slot, held in enumerate(shares):
+            with suppress(KeyError, ValueError):
+                held[dealer] = open_shares(plan, me, secrets, dealer, publics[dealer], rows[dealer], slot)
+    for dealer, expected in tag_hashes.items():
+        if hashlib.sha256(parts[dealer]).digest() != expected:
+            raise ValueError(f"{plan.sites[dealer]}: its part of the tag key is not the one it signed")
+    old_key, votes = told.most_common(1)[0] if told else (NO_OLD_KEY, 0)
+    return Held(secrets.masks, secrets.seeds, tuple(shares), tag_key(parts), old_key, votes)
+
+
 def open_tag_part(
     plan: Plan, me: int, secrets: Secrets, dealer: int, public: bytes, row: bytes
 ) -> tuple[bytes, bytes]:
@@ -170,7 +234,7 @@ def tag_key(parts: Mapping[int, bytes]) -> bytes:
 
 
 def mask(
-    secrets: Secrets,
+    secrets: Secrets | Held,
     me: int,
     slot: int,
     publics: Mapping[int, bytes],
