@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from flwr.serverapp import ServerApp
+from flwr.superlink.grid import http_grid
 
 from consilium.contracts.charter import Charter, read_charter
 from consilium.contracts.home import Home
 from consilium.contracts.reports import NumberedEvent
 from consilium.errors import ProcessFailed
+from consilium.flower.waits import shorten
 from consilium.services.client import ApiClient
 from consilium_aggregator.journal import FileJournal
 from consilium_aggregator.run import Run
@@ -46,6 +48,7 @@ def main(grid: Any, context: Any) -> None:
 
 
 def _deployed(charter: Charter, run_id: str, home: Home, grid: Any) -> bool:
+    shorten(http_grid)
     folder = home.run(run_id)
     nodes = {site: int(node) for site, node in json.loads((folder / "nodes.json").read_text()).items()}
     client = ApiClient(os.environ["CONSILIUM_API_URL"], "", home.tls / "ca.pem")

@@ -23,11 +23,12 @@ from typing import Any
 
 from consilium.contracts.messages import SignedDecision, SignedHeartbeat
 from consilium.errors import Conflict, ConsiliumError, NotFound
+from consilium.flower.waits import WAITS
 from consilium.services.client import ApiClient
 from consilium_site.socket_client import VaultClient
 
 log = logging.getLogger(__name__)
-POLL_SECONDS = 0.3
+POLL_SECONDS = 0.2
 PULL_SECONDS = 600.0
 BEAT_SECONDS = 3.0
 
@@ -143,12 +144,12 @@ class TaskLoop:
 
 
 def bound_pull(seconds: float) -> None:
-    """Give flwr's pull of a task's content an end; by itself it waits for ever for what never comes."""
+    """Give flwr's pull of a task's content an end, and shorter waits; by itself it waits for ever."""
     from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
     from flwr.supernode.runtime import run_clientapp
 
     run_clientapp.pull_and_inflate_object_from_tree = functools.partial(
-        pull_and_inflate_object_from_tree, max_time=seconds
+        pull_and_inflate_object_from_tree, max_time=seconds, **WAITS
     )
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import time
 from importlib.metadata import version
 
 import numpy as np
 import pytest
+from flwr.supercore.inflatable.inflatable_utils import ObjectUnavailableError
 
 from consilium.contracts.envelope import Envelope
 from consilium.errors import InputError
 from consilium.flower.messages import from_records, to_records
+from consilium.flower.waits import shorten
 
 
 def test_the_version_is_the_pinned_one() -> None:
@@ -23,6 +27,29 @@ def test_the_supernode_sleeps_through_its_module_global() -> None:
     source = inspect.getsource(start_client_internal)
     assert "import time\n" in source
     assert "time.sleep(3)" in source
+    assert "time.sleep(0.5)" in source
+
+
+@pytest.mark.parametrize("name", ["flwr.supernode.start_client_internal", "flwr.superlink.grid.http_grid"])
+def test_pulls_of_objects_are_read_from_a_module_global_and_wait_as_told(name: str) -> None:
+    module = importlib.import_module(name)
+    stock = module.pull_objects
+    tries = []
+
+    def late(_: str) -> bytes:
+        tries.append(time.monotonic())
+        if len(tries) < 3:
+            raise ObjectUnavailableError("object")
+        return b"content"
+
+    try:
+        shorten(module)
+        shorten(module)
+        assert "pull_objects(" in inspect.getsource(module)
+        assert module.pull_objects(["object"], late) == {"object": b"content"}
+    finally:
+        module.pull_objects = stock
+    assert tries[2] - tries[0] < 0.5, "flwr itself waits 1 s and 2 s"
 
 
 def test_the_runtime_client_and_task_functions_have_the_shape_that_the_relay_uses() -> None:

@@ -1,8 +1,9 @@
-"""Flower's SuperNode with a shorter pause between two polls.
+"""Flower's SuperNode with shorter pauses.
 
-flwr 1.41 sleeps 3 s when no message waits; with two exchanges a round that is most of a small round.
-Its main loop reads `time.sleep` through its own module global, so a clock put there shortens the pause.
-Not a public seam: `tests/flower/test_contracts.py` fails when flwr changes it.
+flwr 1.41 sleeps 3 s when no message waits, and 0.5 s between two looks for a reply in its own memory; with
+two exchanges a round that is most of a small round. Its main loop reads `time.sleep` through its own module
+global, so a clock put there shortens the pauses. Not a public seam: `tests/flower/test_contracts.py` fails
+when flwr changes it.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import time
 from typing import Any
 
 POLL_SECONDS = 0.5
+LOOK_SECONDS = 0.1
 
 
 class _Clock:
-    """The `time` module, but no sleep is longer than `POLL_SECONDS`."""
+    """The `time` module with shorter sleeps: `POLL_SECONDS` where flwr polls, `LOOK_SECONDS` elsewhere."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(time, name)
 
     def sleep(self, seconds: float) -> None:
-        time.sleep(min(seconds, POLL_SECONDS))
+        time.sleep(POLL_SECONDS if seconds > 1.0 else min(seconds, LOOK_SECONDS))
 
 
 def run(arguments: list[str]) -> None:
@@ -29,6 +31,9 @@ def run(arguments: list[str]) -> None:
     from flwr.supernode import start_client_internal
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
+    from consilium.flower.waits import shorten
+
     start_client_internal.time = _Clock()
+    shorten(start_client_internal)
     sys.argv = ["flower-supernode", *arguments]
     flower_supernode()
