@@ -56,6 +56,9 @@ class FakeFlower:
     def status(self, flower_run: str) -> Status:
         return self.states[flower_run]
 
+    def answers(self) -> bool:
+        return not self.broken
+
     def stop(self, flower_run: str) -> None:
         if self.broken:
             raise ProcessFailed(self.broken)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from flwr.serverapp import ServerApp
 from flwr.superlink.grid import http_grid
@@ -22,6 +24,7 @@ from consilium_aggregator.simulated import Slowed, deal_nodes
 from consilium_aggregator.transport import GridTransport
 
 DRAIN_SECONDS = 60.0
+LOCK_SECONDS = 60.0
 SIMULATED_POLL_SECONDS = 0.02
 
 app = ServerApp()
@@ -50,6 +53,7 @@ def main(grid: Any, context: Any) -> None:
 def _deployed(charter: Charter, run_id: str, home: Home, grid: Any) -> bool:
     shorten(http_grid)
     folder = home.run(run_id)
+    alone = _alone(folder)
     nodes = {site: int(node) for site, node in json.loads((folder / "nodes.json").read_text()).items()}
     client = ApiClient(os.environ["CONSILIUM_API_URL"], "", home.tls / "ca.pem")
     token = (folder / "token").read_text().strip()
@@ -60,7 +64,28 @@ def _deployed(charter: Charter, run_id: str, home: Home, grid: Any) -> bool:
     journal = FileJournal(folder / "events.jsonl", post)
     finished = Run(charter, run_id, folder, GridTransport(grid, nodes), journal).go()
     journal.drain(DRAIN_SECONDS)
+    alone.close()
     return finished
+
+
+def _alone(folder: Path) -> IO[str]:
+    """The run folder's lock, held until the process ends: a SuperLink that was killed may leave one behind.
+
+    Raises:
+        ProcessFailed: another aggregator of this run is alive and does not end within a minute.
+    """
+    file = (folder / "lock").open("w")
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise ProcessFailed(
+                    f"run folder {folder.name}: another aggregator still works in it; stop that process"
+                ) from None
+            time.sleep(0.2)
 
 
 def _simulate(charter: Charter, run_id: str, folder: Path, grid: Any) -> bool:

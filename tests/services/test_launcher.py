@@ -73,12 +73,11 @@ def test_a_platform_that_died_while_starting_does_not_start_again(plane: Control
     assert "resume" in run["error"]
 
 
-@pytest.mark.parametrize("state", ["completed", "failed", "stopped"])
 @pytest.mark.parametrize("restart", [False, True])
-def test_a_dead_run_is_failed(plane: ControlPlane, state: str, restart: bool) -> None:
+def test_a_run_stopped_outside_is_failed(plane: ControlPlane, restart: bool) -> None:
     run = plane.launch()
     plane.tell(run, numbered([started(), closed(1)]))
-    plane.flower.states["1"] = state  # type: ignore[assignment]
+    plane.flower.states["1"] = "stopped"
     if restart:
         plane.restart()
     plane.tick()
@@ -87,7 +86,62 @@ def test_a_dead_run_is_failed(plane: ControlPlane, state: str, restart: bool) ->
     assert view(plane, run).ended_at
 
 
-def test_unknown_is_waited_for_then_failed(plane: ControlPlane) -> None:
+@pytest.mark.parametrize("state", ["completed", "failed"])
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_run_whose_aggregator_died_is_launched_again_by_itself(
+    plane: ControlPlane, state: str, restart: bool
+) -> None:
+    run = plane.launch()
+    plane.tell(run, numbered([started(), closed(1)]))
+    plane.flower.states["1"] = state  # type: ignore[assignment]
+    if restart:
+        plane.restart()
+    plane.tick()
+    between = view(plane, run)
+    assert (between.status, between.launches, between.ended_at) == (RunStatus.WAITING, 2, None)
+    assert "launched again by itself (launch 2)" in str(between.error)
+    plane.tick()
+    assert view(plane, run).status is RunStatus.RUNNING
+    assert plane.flower.started == [run, run]
+    assert "launched again by itself" in str(view(plane, run).error)
+
+
+def test_a_run_that_keeps_dying_is_failed_and_a_closed_round_counts_as_progress(plane: ControlPlane) -> None:
+    run = plane.launch()
+    for launch in range(1, 4):
+        plane.flower.states[str(launch)] = "failed"
+        plane.tick()
+        plane.tick()
+        assert view(plane, run).status is RunStatus.RUNNING
+    plane.tell(run, numbered([started(), closed(1)]))
+    for launch in range(4, 8):
+        plane.flower.states[str(launch)] = "failed"
+        plane.tick()
+        plane.tick()
+    assert view(plane, run).status is RunStatus.RUNNING
+    plane.flower.states["8"] = "failed"
+    plane.tick()
+    failed = view(plane, run)
+    assert (failed.status, failed.launches) == (RunStatus.FAILED, 8)
+    assert "4 launches in a row; resume" in str(failed.error)
+
+
+def test_a_relaunch_waits_for_superlink_and_burns_no_launch(plane: ControlPlane) -> None:
+    run = plane.launch()
+    plane.flower.states["1"] = "failed"
+    plane.tick()
+    plane.flower.broken = "connection refused"
+    for _ in range(5):
+        plane.tick()
+    assert (view(plane, run).status, view(plane, run).launches) == (RunStatus.WAITING, 2)
+    assert "SuperLink does not answer" in str(view(plane, run).error)
+    plane.flower.broken = None
+    plane.tick()
+    assert (view(plane, run).status, view(plane, run).error) == (RunStatus.RUNNING, None)
+    assert plane.flower.started == [run, run]
+
+
+def test_unknown_is_waited_for_then_launched_again(plane: ControlPlane) -> None:
     run = plane.launch()
     plane.flower.states["1"] = "unknown"
     plane.tick()
@@ -102,7 +156,7 @@ def test_unknown_is_waited_for_then_failed(plane: ControlPlane) -> None:
     assert view(plane, run).status is RunStatus.RUNNING
     plane.clock.now = 71.0
     plane.tick()
-    assert view(plane, run).status is RunStatus.FAILED
+    assert (view(plane, run).status, view(plane, run).launches) == (RunStatus.WAITING, 2)
 
 
 def test_events_that_could_not_be_delivered_are_read_from_disk(plane: ControlPlane) -> None:
@@ -188,7 +242,7 @@ def test_a_bad_look_ends_no_following_and_starves_no_other_run(plane: ControlPla
         looks.append(flower_run)
         if flower_run == "bad":
             raise RuntimeError("a bug")
-        return "failed"
+        return "stopped"
 
     plane.flower.status = status  # type: ignore[method-assign,assignment]
     follower = Follower(plane.launcher, 0.01)

@@ -30,7 +30,9 @@ def header(detail: RunDetail) -> None:
         st.badge(text_of(run.status), icon=icon, color=colour)  # type: ignore[arg-type]
     share = run.rounds_done / run.rounds_planned if run.rounds_planned else 0.0
     st.progress(min(1.0, share), text=progress_text(detail))
-    if run.error:
+    if run.error and run.ended_at is None:
+        st.warning(words.sentence(run.error), icon=":material/restart_alt:", title="The run was interrupted")
+    elif run.error:
         st.error(words.sentence(run.error), icon=":material/error:", title="The run failed")
     if run.status in (RunStatus.FAILED, RunStatus.STOPPED):
         st.markdown("Go on from the last checkpoint:")

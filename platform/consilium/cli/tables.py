@@ -66,7 +66,7 @@ def run_page(detail: RunDetail) -> Group:
     if detail.live is not None:
         parts.append(Text(live_line(detail.live), style="cyan"))
     if run.error:
-        parts.append(Text(run.error, style="red"))
+        parts.append(Text(run.error, style="red" if run.ended_at else "yellow"))
     return Group(*parts)
 
 

@@ -69,6 +69,14 @@ class FlowerRuns:
         status = str(rows[0].get("status", "")) if isinstance(rows, list) and rows else ""
         return _status(status)
 
+    def answers(self) -> bool:
+        """True if the SuperLink answers a question about its runs."""
+        try:
+            flwr_json(self.flower_home, "list", CONNECTION, seconds=20.0)
+        except ProcessFailed:
+            return False
+        return True
+
     def stop(self, flower_run: str) -> None:
         """Ask the SuperLink to stop the run; one that has ended already is no error."""
         if self.status(flower_run) in ("pending", "running"):

@@ -1,8 +1,9 @@
 """Launches runs, follows them, stops them. A dead run never stays RUNNING.
 
 A run is a sequence of launches, each one Flower run. The database says what should be, Flower says what
-is; `look` compares the two. Only `RunFinished` finishes a run; whatever else ends a launch fails it, with
-a sentence, and `resume` starts the next launch from the run's checkpoints.
+is; `look` compares the two. Only `RunFinished` finishes a run. A launch whose aggregator died is followed by
+the next one by itself, from the run's checkpoints; one that gave up, that a person stopped or that keeps
+dying fails the run with a sentence, and `resume` starts the next.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ from consilium.errors import Conflict, ConsiliumError
 from consilium.services.events import end_run, take_events
 from consilium.services.folder import prepare_folder, read_journal
 from consilium.store.database import Database
-from consilium.store.runs import LIVE, get_run, launches_of, live_launches, runs_of
+from consilium.store.runs import LIVE, barren_launches, get_run, launches_of, live_launches, runs_of
 from consilium.store.studies import all_sites, decisions_of, get_study
 from consilium.store.tables import Launch, Run, Study
 from consilium.store.times import now
 from consilium.vocabulary import Decision, RunStatus
 
 UNKNOWN_SECONDS = 30.0
+RELAUNCHES = 3
+"""How many launches in a row may die without closing a round before the run fails."""
 log = logging.getLogger(__name__)
 
 ENDED = {
@@ -38,6 +41,7 @@ ENDED = {
     "stopped": "Flower's run was stopped outside Consilium",
     "unknown": f"SuperLink has not known or answered for this run for {UNKNOWN_SECONDS:.0f} s",
 }
+AWAY = "SuperLink does not answer; the run goes on by itself when it does"
 
 
 class Flower(Protocol):
@@ -53,6 +57,9 @@ class Flower(Protocol):
 
     def stop(self, flower_run: str) -> None:
         """Stop a Flower run; one that has ended is no error. `ProcessFailed` if it cannot be stopped."""
+
+    def answers(self) -> bool:
+        """True if the SuperLink is there."""
 
 
 class Launcher:
@@ -145,11 +152,18 @@ class Launcher:
             self._follow(run_id, number, launch.flower_run)
 
     def _start(self, run_id: str, number: int) -> None:
-        """Start one launch. It is RUNNING in the database before Flower is asked, so it starts once."""
+        """Start one launch. It is RUNNING in the database before Flower is asked, so it starts once.
+
+        A later launch waits for a SuperLink that is away; the first one tells the person who waits for it.
+        """
+        if number > 1 and not self.flower.answers():
+            with self.database.write() as session:
+                get_run(session, run_id).error = AWAY
+            return
         with self.database.write() as session:
             run, launch = get_run(session, run_id), session.get_one(Launch, (run_id, number))
             run.status = launch.status = RunStatus.RUNNING
-            run.started_at = run.started_at or now()
+            run.started_at, run.error = run.started_at or now(), None if run.error == AWAY else run.error
             earlier = [item.flower_run for item in launches_of(session, run_id) if item.flower_run]
             charter = read_charter(get_study(session, run.study).charter)
             nodes = {site.name: site.node_id for site in all_sites(session) if charter.member(site.name)}
@@ -175,7 +189,25 @@ class Launcher:
             if self.clock() - since <= UNKNOWN_SECONDS:
                 return
         self._catch_up(run_id)
-        self._end(run_id, number, RunStatus.FAILED, f"{ENDED[status]}; resume the run to go on")
+        if status == "stopped":
+            self._end(run_id, number, RunStatus.FAILED, f"{ENDED[status]}; resume the run to go on")
+        else:
+            self._relaunch(run_id, number, ENDED[status])
+
+    def _relaunch(self, run_id: str, number: int, text: str) -> None:
+        """End a launch whose aggregator died, and create the next one unless the last ones got nowhere."""
+        with self.database.write() as session:
+            if session.get_one(Launch, (run_id, number)).status not in LIVE:
+                return
+            run = get_run(session, run_id)
+            end_run(session, run, RunStatus.FAILED, f"{text}; resume the run to go on")
+            if barren_launches(session, run_id) > RELAUNCHES:
+                run.error = f"{text}, {RELAUNCHES + 1} launches in a row; resume the run to try again"
+                return
+            log.warning("run %s: launch %d ended: %s; launching again", run_id, number, text)
+            run.status, run.ended_at = RunStatus.WAITING, None
+            run.error = f"{text}; launched again by itself (launch {number + 1})"
+            session.add(Launch(run=run_id, number=number + 1, status=RunStatus.WAITING, created_at=now()))
 
     def _catch_up(self, run_id: str) -> None:
         """Take in events that the aggregator wrote but could not deliver."""

@@ -40,6 +40,15 @@ def live_launches(session: Session) -> list[Launch]:
     return list(session.exec(select(Launch).where(col(Launch.status).in_(LIVE)).order_by(Launch.run)))
 
 
+def barren_launches(session: Session, run: str) -> int:
+    """How many of the newest launches of a run, in a row, closed no round."""
+    query = select(func.max(EventRecord.received_at)).where(
+        EventRecord.run == run, EventRecord.kind == "round_closed"
+    )
+    closed = session.exec(query).one()
+    return sum(closed is None or launch.created_at > closed for launch in launches_of(session, run))
+
+
 def known_events(session: Session, run: str, numbers: Iterable[int]) -> dict[int, str]:
     """Which of these numbers are stored, with their bodies."""
     query = select(EventRecord).where(EventRecord.run == run, col(EventRecord.number).in_(list(numbers)))
