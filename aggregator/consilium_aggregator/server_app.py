@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import time
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from flwr.serverapp import ServerApp
 from flwr.superlink.grid import http_grid
@@ -18,6 +16,7 @@ from consilium.contracts.reports import NumberedEvent
 from consilium.errors import ProcessFailed
 from consilium.flower.waits import shorten
 from consilium.services.client import ApiClient
+from consilium.services.folder import enter
 from consilium_aggregator.journal import FileJournal
 from consilium_aggregator.run import Run
 from consilium_aggregator.simulated import Slowed, deal_nodes
@@ -45,15 +44,15 @@ def main(grid: Any, context: Any) -> None:
     if (folder / "simulation.json").exists():
         finished = _simulate(charter, run_id, folder, grid)
     else:
-        finished = _deployed(charter, run_id, home, grid)
+        finished = _deployed(charter, run_id, str(context.run_id), home, grid)
     if not finished:
         raise ProcessFailed("the run gave up; its last event says why")
 
 
-def _deployed(charter: Charter, run_id: str, home: Home, grid: Any) -> bool:
+def _deployed(charter: Charter, run_id: str, flower_run: str, home: Home, grid: Any) -> bool:
     shorten(http_grid)
     folder = home.run(run_id)
-    alone = _alone(folder)
+    alone = enter(folder, flower_run, LOCK_SECONDS)
     nodes = {site: int(node) for site, node in json.loads((folder / "nodes.json").read_text()).items()}
     client = ApiClient(os.environ["CONSILIUM_API_URL"], "", home.tls / "ca.pem")
     token = (folder / "token").read_text().strip()
@@ -66,26 +65,6 @@ def _deployed(charter: Charter, run_id: str, home: Home, grid: Any) -> bool:
     journal.drain(DRAIN_SECONDS)
     alone.close()
     return finished
-
-
-def _alone(folder: Path) -> IO[str]:
-    """The run folder's lock, held until the process ends: a SuperLink that was killed may leave one behind.
-
-    Raises:
-        ProcessFailed: another aggregator of this run is alive and does not end within a minute.
-    """
-    file = (folder / "lock").open("w")
-    end = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise ProcessFailed(
-                    f"run folder {folder.name}: another aggregator still works in it; stop that process"
-                ) from None
-            time.sleep(0.2)
 
 
 def _simulate(charter: Charter, run_id: str, folder: Path, grid: Any) -> bool:

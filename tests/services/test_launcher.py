@@ -10,6 +10,8 @@ import pytest
 
 from consilium.contracts.api import RunView
 from consilium.contracts.charter import read_charter
+from consilium.errors import ProcessFailed
+from consilium.services.folder import aggregator, enter
 from consilium.services.launcher import Follower
 from consilium.store.tables import Launch, Run
 from consilium.store.times import now
@@ -124,6 +126,32 @@ def test_a_run_that_keeps_dying_is_failed_and_a_closed_round_counts_as_progress(
     failed = view(plane, run)
     assert (failed.status, failed.launches) == (RunStatus.FAILED, 8)
     assert "4 launches in a row; resume" in str(failed.error)
+
+
+def test_an_aggregator_that_is_gone_is_seen_by_its_lock_though_flower_says_running(
+    plane: ControlPlane,
+) -> None:
+    run = plane.launch()
+    folder = plane.home.run(run)
+    assert aggregator(folder, "1") == "not yet"
+    held = enter(folder, "1", 1.0)
+    assert (aggregator(folder, "1"), aggregator(folder, "2")) == ("alive", "not yet")
+    with pytest.raises(ProcessFailed, match="another aggregator works in it"):
+        enter(folder, "2", 0.3)
+    asked: list[str] = []
+    honest = plane.flower.status
+    plane.flower.status = lambda each: asked.append(each) or honest(each)  # type: ignore[method-assign, func-returns-value]
+    for second in range(40):
+        plane.clock.now = float(second)
+        plane.tick()
+    assert (view(plane, run).status, len(asked)) == (RunStatus.RUNNING, 2)
+    held.close()
+    assert aggregator(folder, "1") == "gone"
+    plane.tick()
+    plane.tick()
+    assert (view(plane, run).status, view(plane, run).launches) == (RunStatus.RUNNING, 2)
+    assert plane.flower.stopped == ["1"], "Flower still held it for alive"
+    assert aggregator(folder, "2") == "not yet"
 
 
 def test_a_relaunch_waits_for_superlink_and_burns_no_launch(plane: ControlPlane) -> None:

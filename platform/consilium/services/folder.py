@@ -1,19 +1,27 @@
-"""The folder of a run: what the launcher writes for the aggregator, and what the aggregator leaves there."""
+"""The folder of a run: what the launcher writes for the aggregator, and what the aggregator leaves there.
+
+The aggregator holds a lock on `lock` as long as it lives, and Flower's id of its run stands in that file. So
+two never work in one folder, and its death is seen at once by anybody on the same machine.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import secrets
 import shutil
+import time
 from pathlib import Path
+from typing import IO, Literal
 
 from pydantic import ValidationError
 
 from consilium.contracts.charter import Charter
 from consilium.contracts.home import Home
 from consilium.contracts.reports import NumberedEvent
+from consilium.errors import ProcessFailed
 from consilium.files import write_atomic, write_secret
 
 log = logging.getLogger(__name__)
@@ -44,6 +52,45 @@ def read_journal(folder: Path) -> list[NumberedEvent]:
         except ValidationError:
             log.warning("%s: a line is not an event and is left out", path.name)
     return events
+
+
+def enter(folder: Path, flower_run: str, seconds: float) -> IO[str]:
+    """Take the folder's lock for the aggregator of this Flower run; closing the file gives it back.
+
+    Raises:
+        ProcessFailed: another aggregator is alive and does not end within so many seconds. A SuperLink that
+            was killed may leave one behind.
+    """
+    file = (folder / "lock").open("a+")
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > end:
+                file.close()
+                text = f"run folder {folder.name}: another aggregator works in it; stop that process"
+                raise ProcessFailed(text) from None
+            time.sleep(0.2)
+    file.seek(0)
+    file.truncate()
+    file.write(flower_run)
+    file.flush()
+    return file
+
+
+def aggregator(folder: Path, flower_run: str) -> Literal["not yet", "alive", "gone"]:
+    """What has become of the aggregator of this Flower run, by its lock."""
+    try:
+        with (folder / "lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return "alive" if file.read() == flower_run else "not yet"
+            return "gone" if file.read() == flower_run else "not yet"
+    except FileNotFoundError:
+        return "not yet"
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

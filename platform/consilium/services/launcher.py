@@ -22,7 +22,7 @@ from consilium.contracts.charter import Charter, read_charter
 from consilium.contracts.home import Home
 from consilium.errors import Conflict, ConsiliumError
 from consilium.services.events import end_run, take_events
-from consilium.services.folder import prepare_folder, read_journal
+from consilium.services.folder import aggregator, prepare_folder, read_journal
 from consilium.store.database import Database
 from consilium.store.runs import LIVE, barren_launches, get_run, launches_of, live_launches, runs_of
 from consilium.store.studies import all_sites, decisions_of, get_study
@@ -31,6 +31,8 @@ from consilium.store.times import now
 from consilium.vocabulary import Decision, RunStatus
 
 UNKNOWN_SECONDS = 30.0
+ASK_SECONDS = 30.0
+"""How often Flower is asked about a run whose aggregator is alive: `flwr list` costs a core-second."""
 RELAUNCHES = 3
 """How many launches in a row may die without closing a round before the run fails."""
 log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Launcher:
     ) -> None:
         self.database, self.home, self.flower, self.clock = database, home, flower, clock
         self._unknown_since: dict[str, float] = {}
+        self._asked: dict[str, float] = {}
         self._turn = threading.Lock()
 
     def launch(self, study_id: str) -> str:
@@ -179,7 +182,13 @@ class Launcher:
             session.get_one(Launch, (run_id, number)).flower_run = flower_run
 
     def _follow(self, run_id: str, number: int, flower_run: str) -> None:
+        state = aggregator(self.home.run(run_id), flower_run)
+        if state == "alive" and self.clock() - self._asked.get(flower_run, -ASK_SECONDS) < ASK_SECONDS:
+            return
+        self._asked[flower_run] = self.clock()
         status = self.flower.status(flower_run)
+        if state == "gone" and status != "stopped":
+            status = "failed"
         if status != "unknown":
             self._unknown_since.pop(flower_run, None)
         if status in ("pending", "running"):
