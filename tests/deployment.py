@@ -70,7 +70,7 @@ class Deployed:
             if until(detail):
                 return detail
             assert time.monotonic() < end, (
-                f"not within {seconds} s: {detail.model_dump_json(indent=1)[-3000:]}"
+                f"not within {seconds} s: {detail.run} {detail.live} {detail.rows[-3:]}"
             )
             time.sleep(0.3)
 
