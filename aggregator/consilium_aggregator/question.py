@@ -37,6 +37,7 @@ class Gathered:
     bytes_up: int = 0
     bytes_down: int = 0
     late: int = 0
+    opening_seconds: float = 0.0
     opened: OpenedAttempt | None = None
 
 

@@ -53,11 +53,14 @@ def closed(
     close: Close,
     replies: Mapping[str, Reply],
     tail: Tail,
-    seconds: float,
+    seconds: tuple[float, float],
     moved: tuple[int, int],
     late: int,
 ) -> RoundClosed:
-    """The round's own row; `moved` is (bytes up, bytes down), loss is the mean over uploads."""
+    """The round's own row; `seconds` are (in all, for opening the sum), `moved` bytes (up, down).
+
+    Loss is the mean over uploads.
+    """
     skipped = sum(sum(reply.report.skipped.values()) for reply in replies.values() if reply.report)
     return RoundClosed(
         round=tag[0],
@@ -66,7 +69,8 @@ def closed(
         missing=tuple(Missing(site=site, reason=reason) for site, reason in close.missing.items()),
         skipped_cases=skipped,
         loss=tail.loss / len(replies),
-        seconds=seconds,
+        seconds=seconds[0],
+        seconds_opening=seconds[1],
         bytes_up=moved[0],
         bytes_down=moved[1],
         late_uploads=late,

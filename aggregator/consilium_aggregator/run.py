@@ -212,6 +212,7 @@ class Run:
     def _unmask(self, asked: Asked, gathered: Gathered) -> bool:
         """Replace the masked sum by the opened one; else the run fails, and a resumed one asks again."""
         assert self.masked is not None
+        asked_at = self.clock()
         try:
             with self.watch.part("unmasking"):
                 total = self.masked.open(asked)
@@ -226,6 +227,7 @@ class Run:
             self.journal.tell(RunFailed(text=text[:500]))
             return False
         gathered.total, gathered.opened = total, asked.question.opened
+        gathered.opening_seconds = self.clock() - asked_at
         return True
 
     def _conclude(
@@ -269,7 +271,7 @@ class Run:
                 close,
                 replies,
                 tail,
-                seconds,
+                (seconds, gathered.opening_seconds),
                 (gathered.bytes_up, gathered.bytes_down),
                 gathered.late,
             )

@@ -89,6 +89,7 @@ def rounds_table(rows: Sequence[RoundRow], hospitals: Mapping[str, str]) -> pd.D
                 "MB up": row.bytes_up / 1e6 if trained else None,
                 "MB down": row.bytes_down / 1e6 if trained else None,
                 "Seconds": row.seconds if trained else None,
+                "Opening": row.seconds_opening if trained else None,
                 "Missing, and why": printable(missing(reasons, hospitals)) if reasons else None,
             }
         )
@@ -107,7 +108,8 @@ def columns() -> dict[str, ColumnConfig]:
         "MB up": number(format="%.1f", width=60),
         "MB down": number(format="%.1f", width=72),
         "Seconds": number(format="%.1f", width=68, help="Wall time of the round, at the aggregator."),
-        "Missing, and why": text(width=398),
+        "Opening": number(format="%.1f", width=68, help=HINTS["opening"]),
+        "Missing, and why": text(width=330),
     }
 
 

@@ -43,6 +43,7 @@ HINTS: Mapping[str, str] = {
     "participants": "Hospitals whose update is in the round's sum.",
     "bytes": "Sent by hospitals to the aggregator (up) and back (down), all rounds together.",
     "seconds": "Median wall time of the closed rounds, at the aggregator.",
+    "opening": "Of these seconds, how many it took to open the masked sum: one exchange with every hospital.",
     "skipped": "Cases left out in the round; only the count leaves a hospital.",
 }
 STATUS_LOOK: Mapping[RunStatus, tuple[str, str]] = {

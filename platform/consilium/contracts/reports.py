@@ -99,6 +99,7 @@ class RoundClosed(Document):
     skipped_cases: int = Field(ge=0)
     loss: float | None = None
     seconds: float = Field(ge=0.0)
+    seconds_opening: float = Field(default=0.0, ge=0.0, description="of them, for opening the masked sum")
     bytes_up: int = Field(ge=0)
     bytes_down: int = Field(ge=0)
     late_uploads: int = Field(default=0, ge=0, description="uploads of earlier rounds that came too late")
@@ -163,6 +164,7 @@ class RoundRow(Document):
     missing: tuple[Missing, ...] = ()
     skipped_cases: int = 0
     seconds: float = 0.0
+    seconds_opening: float = 0.0
     bytes_up: int = 0
     bytes_down: int = 0
     late_uploads: int = 0

@@ -27,7 +27,7 @@ from consilium.vocabulary import RunStatus
 COLUMNS = (
     *("round", "dice_tc", "dice_wt", "dice_et", "dice_mean", "worst_site", "worst_site_mean", "scored"),
     *("loss", "participants", "participant_sites", "missing", "skipped_cases", "seconds"),
-    *("bytes_up", "bytes_down", "late_uploads"),
+    *("seconds_opening", "bytes_up", "bytes_down", "late_uploads"),
 )
 
 
@@ -77,7 +77,8 @@ def rounds_csv(rounds: Iterable[RoundRow]) -> str:
             (
                 *(row.round, *dice, row.worst_site, row.worst_site_mean, row.scored),
                 *(row.loss, row.participants, ";".join(row.participant_sites), missing),
-                *(row.skipped_cases, row.seconds, row.bytes_up, row.bytes_down, row.late_uploads),
+                *(row.skipped_cases, row.seconds, row.seconds_opening),
+                *(row.bytes_up, row.bytes_down, row.late_uploads),
             )
         )
     return out.getvalue()
@@ -130,6 +131,7 @@ def _outcome(event: RoundClosed) -> dict[str, object]:
         "missing": event.missing,
         "skipped_cases": event.skipped_cases,
         "seconds": event.seconds,
+        "seconds_opening": event.seconds_opening,
         "bytes_up": event.bytes_up,
         "bytes_down": event.bytes_down,
         "late_uploads": event.late_uploads,

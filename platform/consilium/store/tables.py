@@ -118,6 +118,7 @@ class Round(SQLModel, table=True):
     missing: list[dict[str, str]] = Field(default_factory=list, sa_type=JSON)
     skipped_cases: int = 0
     seconds: float = 0.0
+    seconds_opening: float = Field(default=0.0, sa_column_kwargs={"server_default": "0"})
     bytes_up: int = Field(default=0, sa_type=BigInteger)
     bytes_down: int = Field(default=0, sa_type=BigInteger)
     late_uploads: int = 0
