@@ -71,9 +71,12 @@ def stale(snapshot: Snapshot[RunDetail], url: str, seconds: float) -> None:
 
 def notices(detail: RunDetail) -> None:
     """What this run does not protect, said plainly."""
-    lines = [words.NO_BOUND, words.NO_SCAN]
-    if not detail.secure_aggregation:
-        lines.insert(0, words.CLEAR)
+    masked = detail.secure_aggregation
+    lines = (
+        [words.NO_BOUND, words.NO_SCAN, words.MASKED]
+        if masked
+        else [words.CLEAR, words.NO_BOUND, words.NO_SCAN]
+    )
     st.warning(" ".join(lines), icon=":material/visibility:")
 
 

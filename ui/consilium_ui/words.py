@@ -20,6 +20,7 @@ CLEAR = (
 )
 NO_BOUND = "**No privacy bound is proven** for this run."
 NO_SCAN = "No scan leaves a hospital."
+MASKED = "Updates are masked: the aggregator reads their sum and no single one."
 NO_STUDY = "No study yet"
 NO_STUDY_HELP = "Write a charter, then create the study. This page opens it by itself."
 NO_STUDY_LINE = "consilium study create charter.json --model initial.safetensors"
