@@ -152,7 +152,7 @@ TEXT: dict[str, str] = {
     Refusal.OTHER_SET: "another set of survivors was answered or signed for this slot",
     Refusal.LATER_UPLOAD: "this site has uploaded in a later attempt",
     Refusal.NOT_AGREED: "so many sites are missing that the others must agree on the set first",
-    Refusal.MODEL_OPENED: "a sum of this model was opened already",
+    Refusal.MODEL_OPENED: "a sum of this model was opened already: resume that run, or make a new study",
     Reason.NO_KEYS: "the site has no keys in this window; it takes part from the next one",
     Reason.BAD_SETUP: "the one-time keys of this window are incomplete or not signed by their sites",
     Reason.NOT_DISCLOSED: "the vault refused to disclose its masks; `consilium-site status` there says why",

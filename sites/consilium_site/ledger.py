@@ -171,6 +171,13 @@ class Ledger:
         rows = self._read("SELECT state FROM disclosure WHERE run = ?", run)
         return str(rows[0][0]) if rows else None
 
+    def disclosures_elsewhere(self, charter: str, run: str) -> list[str]:
+        """The stored states of every other run of this charter."""
+        rows = self._read(
+            "SELECT state FROM disclosure JOIN run USING (run) WHERE charter = ? AND run != ?", charter, run
+        )
+        return [str(row[0]) for row in rows]
+
     def keep_disclosure(self, run: str, state: str) -> None:
         """Commit the disclosure machine's state; on disk when this returns."""
         self._run("INSERT OR REPLACE INTO disclosure VALUES (?, ?)", run, state)

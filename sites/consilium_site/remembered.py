@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -50,6 +51,11 @@ def state_of(text: str | None, site: int, bounds: Bounds) -> State:
         answered=sets["answered"],
         opened=MappingProxyType({model: (at[0], at[1]) for model, at in told["opened"].items()}),
     )
+
+
+def opened_elsewhere(texts: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Models that were opened in other runs, in a window that is none of this run's."""
+    return {model: (-1, -1) for text in texts for model in json.loads(text)["opened"]}
 
 
 def secrets_text(secrets: Secrets) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,15 @@ from consilium.privacy.signatures import sign
 from consilium.vocabulary import Reason, Refusal
 from consilium_site.home import SiteHome
 from consilium_site.ledger import Ledger
-from consilium_site.remembered import held_of, held_text, secrets_of, secrets_text, state_of, state_text
+from consilium_site.remembered import (
+    held_of,
+    held_text,
+    opened_elsewhere,
+    secrets_of,
+    secrets_text,
+    state_of,
+    state_text,
+)
 
 log = logging.getLogger(__name__)
 EMPTY = keys.Secrets(b"", (), (), (), b"")
@@ -193,10 +202,16 @@ class Windows:
         return held.old_key[4:] if believed and held.old_key[:4] == number.to_bytes(4, "big") else None
 
     def state(self, charter: Charter, run: str) -> disclosure.State:
+        """What this site remembers of the run, and which models it has opened in any run of the charter.
+
+        A second run from the same model with one site fewer would give that site's update by a difference.
+        """
         agg = charter.secure_aggregation
         bounds = disclosure.Bounds(len(charter.roster), agg.threshold, agg.colluding)
         names = [member.site for member in charter.roster]
-        return state_of(self.ledger.disclosure(run), names.index(self.site), bounds)
+        state = state_of(self.ledger.disclosure(run), names.index(self.site), bounds)
+        elsewhere = opened_elsewhere(self.ledger.disclosures_elsewhere(charter.id, run))
+        return replace(state, opened=MappingProxyType({**elsewhere, **state.opened}))
 
     def opened(
         self, run: str, number: int, plan: keys.Plan

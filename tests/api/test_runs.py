@@ -48,6 +48,17 @@ def test_a_launch_says_what_is_missing(plane: ControlPlane) -> None:
     assert "under way" in plane.post(path).json()["detail"]
 
 
+def test_a_study_with_closed_rounds_is_resumed_and_not_run_again(plane: ControlPlane) -> None:
+    """Vaults open no second sum of the initial model; a masked charter needs three sites."""
+    run = plane.launch()
+    plane.tell(run, numbered([started(), closed(1)]))
+    assert plane.post(f"/runs/{run}/stop").status_code == 200
+    again = plane.post(f"/studies/{plane.charter.id}/runs")
+    assert again.status_code == 409
+    assert f"run {run} of this study has closed rounds" in again.json()["detail"]
+    assert plane.post(f"/runs/{run}/launch").status_code == 202
+
+
 def test_a_withdrawn_approval_does_not_count(plane: ControlPlane) -> None:
     plane.create()
     for site in ("site-a", "site-b", "site-c"):

@@ -108,7 +108,7 @@ class Launcher:
             run = get_run(session, run_id)
             if run.status not in (RunStatus.FAILED, RunStatus.STOPPED):
                 raise Conflict(f"run {run_id} is {run.status}: only a failed or stopped run can be resumed")
-            self._ready(session, get_study(session, run.study))
+            self._ready(session, get_study(session, run.study), resumed=run_id)
             number = launches_of(session, run_id)[-1].number + 1
             run.status, run.error, run.ended_at = RunStatus.WAITING, None, None
             session.add(run)
@@ -231,12 +231,18 @@ class Launcher:
             if session.get_one(Launch, (run_id, number)).status in LIVE:
                 end_run(session, get_run(session, run_id), status, error)
 
-    def _ready(self, session: Session, study: Study) -> Charter:
+    def _ready(self, session: Session, study: Study, resumed: str | None = None) -> Charter:
         """The study's charter if a launch may start now; else a `Conflict` that says what is missing."""
         charter = read_charter(study.charter)
         busy = [run.id for run in runs_of(session, study.id) if run.status in LIVE]
         if busy:
             raise Conflict(f"run {busy[0]} of this study is under way: wait for it or stop it first")
+        opened = [run.id for run in runs_of(session, study.id) if run.rounds_done and run.id != resumed]
+        if opened and charter.secure_aggregation.masked:
+            raise Conflict(
+                f"run {opened[0]} of this study has closed rounds, and vaults open no second sum of one "
+                "model: resume that run, or create a new study"
+            )
         if not self.home.model(charter.model.initial).is_file():
             raise Conflict(
                 f"the initial model {charter.model.initial[:12]}… is not uploaded: send it with "
