@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -64,3 +65,13 @@ def write(rows: Iterable[Row], path: Path) -> None:
     for row in rows:
         if row.note:
             print(f"{row.name}: {row.note}")
+
+
+def peak_mb(pid: int) -> float:
+    """The most memory that a process ever had resident, in MB; 0 if it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(r"VmHWM:\s+(\d+) kB", text)
+    return int(found[1]) / 1024 if found else 0.0

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common import Row
+from common import Row, peak_mb
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
@@ -286,16 +286,6 @@ def watching(superlink: Child, server: str) -> Iterator[dict[str, float]]:
     finally:
         over.set()
         thread.join()
-
-
-def peak_mb(pid: int) -> float:
-    """The most memory that a process ever had resident, in MB; 0 if it is gone."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0.0
-    found = re.search(r"VmHWM:\s+(\d+) kB", text)
-    return int(found[1]) / 1024 if found else 0.0
 
 
 def _line(pid: int) -> str:

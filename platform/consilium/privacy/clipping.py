@@ -24,7 +24,7 @@ def clip_factor(vector: Vector, bound: float) -> float:
     squares = 0.0
     for start in range(0, vector.size, CHUNK):
         part = vector[start : start + CHUNK].astype(np.float64)
-        squares += float(np.dot(part, part))
+        squares += float(np.square(part, out=part).sum())  # np.dot would wake threads for each chunk
     norm = float(np.sqrt(squares))
     if not np.isfinite(norm):
         raise ValueError("update: holds NaN or infinite coordinates")

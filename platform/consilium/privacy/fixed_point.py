@@ -96,11 +96,11 @@ class FixedPoint:
         ring = np.zeros(update.size + 6 + spare, np.uint32)
         signed = ring.view(np.int32)
         buffer = np.empty(min(CHUNK, update.size), np.float32)
-        square = 0.0
+        squares, square = np.empty_like(buffer), 0.0
         for start in range(0, update.size, CHUNK):
             part = update[start : start + CHUNK]
             scaled = np.multiply(part, scale, out=buffer[: part.size])
-            square += float(np.dot(scaled, scaled))
+            square += float(np.multiply(scaled, scaled, out=squares[: part.size]).sum())
             np.rint(scaled, out=scaled)
             largest = max(float(scaled.max()), -float(scaled.min()))
             if not largest <= self.limit * (1 + 1e-5) + 1:
