@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-slow bench bench-quality lint clean
+.PHONY: install demo test test-slow test-lies bench bench-quality lint clean
 
 install: $(STAMP)
 
@@ -29,6 +29,9 @@ test: lint
 
 test-slow: install
 	$(BIN)/pytest -m slow $(ARGS)
+
+test-lies: install
+	$(BIN)/python tests/federation/lies.py --rounds 1000
 
 bench: install
 	$(BIN)/python tests/bench/bench.py kernels secagg rounds
