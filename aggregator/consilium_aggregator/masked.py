@@ -51,7 +51,8 @@ class MaskedSums:
             def order(**fields: Any) -> Order:
                 return self._order(tag, **fields)
 
-            self.window = open_window(self.charter, self.run, number, online, order, self._exchange(tag))
+            exchange = self._exchange(tag)
+            self.window = open_window(self.charter, self.run, number, online, self.window, order, exchange)
             log.info("window %d: keys from %d sites", number, len(self.window.setups))
         assert self.window is not None
         if len(self.window.setups) < self.bounds.threshold:

@@ -44,6 +44,8 @@ class Window:
     dealt: dict[str, Dealt]
     without: dict[str, Reason]
     """Sites that were asked for keys and gave none, with the reason."""
+    channels: dict[str, SignedChannel] = field(default_factory=dict)
+    """The participants' channel keys for the next window, sent along with their set-ups."""
     next_slot: int = 0
     introduced: set[str] = field(default_factory=set)
 
@@ -70,15 +72,27 @@ class Window:
 
 
 def open_window(
-    charter: Charter, run: str, number: int, sites: Iterable[str], order: MakeOrder, exchange: Exchange
+    charter: Charter,
+    run: str,
+    number: int,
+    sites: Iterable[str],
+    before: Window | None,
+    order: MakeOrder,
+    exchange: Exchange,
 ) -> Window:
-    """Two exchanges: channel keys, then set-ups. It has those that completed both."""
+    """One exchange of set-ups; one of channel keys first for sites that gave none in the window `before`.
+
+    The window has those that completed both.
+    """
     agg = charter.secure_aggregation
     names = tuple(member.site for member in charter.roster)
     plan = Plan(names, agg.threshold, agg.slots, window_context(charter.id, run, number))
     sites = sorted(sites)
-    answers, without = exchange({site: order(kind="channel", window=number) for site in sites})
-    channels = _channels(charter, run, number, answers)
+    known = before.channels if before is not None and before.number + 1 == number else {}
+    channels = {site: known[site] for site in sites if site in known}
+    asked = {site: order(kind="channel", window=number) for site in sites if site not in channels}
+    answers, without = exchange(asked) if asked else ({}, {})
+    channels |= _channels(charter, run, number, answers)
     window = Window(number, plan, {}, {}, {**dict.fromkeys(sites, Reason.BAD_SETUP), **without})
     if len(channels) < agg.threshold:
         window.without |= dict.fromkeys(channels, Reason.NO_KEYS)
@@ -92,6 +106,7 @@ def open_window(
         if found is not None and reply.setup is not None:
             window.setups[site], window.dealt[site] = reply.setup, found
             del window.without[site]
+    window.channels = _channels(charter, run, number + 1, answers)
     return window
 
 

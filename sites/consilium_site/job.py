@@ -144,7 +144,9 @@ class Jobs:
             )
         if order.kind == "setup":
             setup, arrays = self.masks.windows.deal(charter, order)
-            return Envelope(self._signed(reply.model_copy(update={"setup": setup})), arrays)
+            following = self.masks.windows.channel(charter, order, ahead=1)
+            told = {"setup": setup, "channel": following}
+            return Envelope(self._signed(reply.model_copy(update=told)), arrays)
         if order.kind == "agree":
             agreement = self.masks.agree(charter, order)
             return Envelope(self._signed(reply.model_copy(update={"agreement": agreement})))

@@ -65,13 +65,13 @@ class Windows:
     def __init__(self, home: SiteHome, site: str, key: Ed25519PrivateKey, ledger: Ledger) -> None:
         self.home, self.site, self.key, self.ledger = home, site, key, ledger
 
-    def channel(self, charter: Charter, order: Order) -> SignedChannel:
-        """This site's channel key of the order's window; asked again, the same one.
+    def channel(self, charter: Charter, order: Order, ahead: int = 0) -> SignedChannel:
+        """This site's channel key of the order's window, or of one so far `ahead`; asked again, the same one.
 
         Raises:
             NotDisclosed: the window is not later than the one in use.
         """
-        number = number_of(order.window)
+        number = number_of(order.window) + ahead
         if number <= self.state(charter, order.run).window:
             self.refuse(order, Refusal.OTHER_WINDOW)
         text = self.ledger.window(order.run, number)

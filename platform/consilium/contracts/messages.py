@@ -126,7 +126,7 @@ class Reply(Document):
     model_signature: Signature | None = None
     upload: Sha256 | None = None
     report: SiteReport | None = None
-    channel: SignedChannel | None = None
+    channel: SignedChannel | None = Field(default=None, description="with a set-up, of the next window")
     setup: SignedSetup | None = None
     transcript: Sha256 | None = None
     claim: Signature | None = Field(default=None, description="over `UploadClaim`, for the other sites")
