@@ -65,6 +65,7 @@ class Reason(StrEnum):
     BAD_SETUP = "bad_setup"
     NOT_DISCLOSED = "not_disclosed"
     BAD_SUM = "bad_sum"
+    OTHER_STUDY = "other_study"
     NO_TAG_KEY = "no_tag_key"
 
 
@@ -157,6 +158,7 @@ TEXT: dict[str, str] = {
     Reason.BAD_SETUP: "the one-time keys of this window are incomplete or not signed by their sites",
     Reason.NOT_DISCLOSED: "the vault refused to disclose its masks; `consilium-site status` there says why",
     Reason.BAD_SUM: "the sum is not what its survivors uploaded, or too large for so many sites",
+    Reason.OTHER_STUDY: "the site knows this run as one of another charter",
     Reason.NO_TAG_KEY: "the site had no keys when the last sum was opened; it takes part in the next round",
     RunStatus.WAITING: "waiting for Flower to start",
     RunStatus.RUNNING: "running",

@@ -111,6 +111,8 @@ class Jobs:
         if member is None or member.identity != public_hex(self.key):
             raise Refused(Reason.NOT_IN_ROSTER)
         decision = self.ledger.decision(order.charter)
+        if decision is Decision.APPROVED and not self.ledger.belongs(order.run, charter.id):
+            raise Refused(Reason.OTHER_STUDY)
         if order.kind not in ("train", "finish"):
             return self._masked(charter, order, decision)
         state, model = self._state(order.run)

@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS window (
     run TEXT NOT NULL, number INTEGER NOT NULL, secrets TEXT NOT NULL, PRIMARY KEY (run, number));
 CREATE TABLE IF NOT EXISTS held (
     run TEXT NOT NULL, number INTEGER NOT NULL, secrets TEXT NOT NULL, PRIMARY KEY (run, number));
+CREATE TABLE IF NOT EXISTS tag_key (run TEXT PRIMARY KEY, number INTEGER NOT NULL, key TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS disclosure (run TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS refusal (
     number INTEGER PRIMARY KEY, run TEXT NOT NULL, job TEXT NOT NULL, reason TEXT NOT NULL, at TEXT NOT NULL);
@@ -102,6 +103,11 @@ class Ledger:
         jobs = self._read("SELECT name, digest FROM job WHERE run = ?", run)
         return SiteState(rows[0][0] if rows else 0, MappingProxyType(dict(jobs)))
 
+    def belongs(self, run: str, charter: str) -> bool:
+        """True if the run is this charter's; a run that is new here becomes so, for good."""
+        self._run("INSERT OR IGNORE INTO run VALUES (?, ?, 0)", run, charter)
+        return bool(self._read("SELECT 1 FROM run WHERE run = ? AND charter = ?", run, charter))
+
     def stepped(self, run: str, charter: str, holds: int) -> None:
         """Commit that the starting model of round `holds` is on disk."""
         self._run(
@@ -170,6 +176,21 @@ class Ledger:
         """The disclosure machine's state of a run as stored, or None."""
         rows = self._read("SELECT state FROM disclosure WHERE run = ?", run)
         return str(rows[0][0]) if rows else None
+
+    def keep_tag_key(self, run: str, number: int, key: str) -> None:
+        """Keep the tag key of the newest window in which this site knows of an opened sum."""
+        self._run(
+            "INSERT INTO tag_key VALUES (?, ?, ?) ON CONFLICT(run) DO UPDATE "
+            "SET number = excluded.number, key = excluded.key WHERE excluded.number > number",
+            run,
+            number,
+            key,
+        )
+
+    def tag_key(self, run: str) -> tuple[int, str] | None:
+        """That window's number and its tag key, or None."""
+        rows = self._read("SELECT number, key FROM tag_key WHERE run = ?", run)
+        return (int(rows[0][0]), str(rows[0][1])) if rows else None
 
     def disclosures_elsewhere(self, charter: str, run: str) -> list[str]:
         """The stored states of every other run of this charter."""

@@ -54,7 +54,7 @@ class Masks:
             self.windows.refuse(order, Refusal.OTHER_WINDOW)
         members, publics = self.windows.opened(order.run, number, plan)
         transcript = transcript_of(charter, order, setups_digest(members), model)
-        asked = disclosure.Order(number, slot, transcript, model)
+        asked = disclosure.Order(number, slot, transcript, f"{order.round}/{model}")
         state, effects = disclosure.step(state, asked)
         self.windows.stop_at_refusal(order, effects)
         if not any(isinstance(effect, disclosure.Mask) for effect in effects):
@@ -98,7 +98,9 @@ class Masks:
         self.windows.stop_at_refusal(order, effects)
         self.ledger.keep_disclosure(order.run, state_text(state))
         shares = next(each.shares for each in effects if isinstance(each, disclosure.Disclose))
-        mine = self.windows.held(order.run, number).shares[slot]
+        held = self.windows.held(order.run, number)
+        self.ledger.keep_tag_key(order.run, number, held.tag_key.hex())
+        mine = held.shares[slot]
         found = np.zeros((len(shares), 33), np.uint8)
         for row, (site, kind) in zip(found, sorted(shares.items()), strict=True):
             pair = mine.get(site)

@@ -54,3 +54,4 @@ def check_sum(windows: Windows, charter: Charter, order: Order, model: str, tota
     if not whole or not tagger.verify(total[:-LIMBS], total[-LIMBS:], survivors):
         log.error("%s: the sum's tags are not those of its survivors", order.job)
         raise Refused(Reason.BAD_SUM)
+    windows.ledger.keep_tag_key(order.run, opened.window, key.hex())

@@ -106,9 +106,8 @@ class Windows:
                 raise Refused(Reason.JOB_CONFLICT)
             return signed, stored.arrays
         me = plan.sites.index(self.site)
-        channel, now = self.secrets(order.run, number).channel, self.state(charter, order.run).window
-        key = self.tag_key(charter, order.run, now) if now >= 0 else None
-        old_key = now.to_bytes(4, "big") + key if key else keys.NO_OLD_KEY
+        channel, newest = self.secrets(order.run, number).channel, self.ledger.tag_key(order.run)
+        old_key = newest[0].to_bytes(4, "big") + bytes.fromhex(newest[1]) if newest else keys.NO_OLD_KEY
         secrets, dealt = keys.deal(plan, me, channel, channels, os.urandom, old_key)
         arrays = {
             "masks": dealt.masks.reshape(-1),
@@ -188,9 +187,12 @@ class Windows:
     def tag_key(self, charter: Charter, run: str, number: int) -> bytes | None:
         """The common tag key (32 bytes) of a window that this site is or was in; None if there is none here.
 
-        Of the window before the one that this site came in with, it is what more than c of the others handed
-        on alike: one of them at least is honest.
+        Of the window in which the last sum was opened before this site came, it is what more than c of the
+        others handed on alike: one of them at least is honest.
         """
+        newest = self.ledger.tag_key(run)
+        if newest is not None and newest[0] == number:
+            return bytes.fromhex(newest[1])
         text = self.ledger.held(run, number)
         if text is not None:
             return held_of(text).tag_key

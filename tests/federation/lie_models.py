@@ -138,7 +138,7 @@ def a_helper_forges_a_sum(server: Server) -> None:
     everybody(server, model=model, handed=false)
 
 
-@lie(past=1, sites=(4, 5, 7), known=True)
+@lie(past=1, sites=(4, 5, 7))
 def a_second_run(server: Server) -> None:
     """The same charter under another run's name: the initial model is opened again, without one site."""
     server.run, server.window, server.slot, server.round, server.attempt = "another", 0, -1, 1, 0

@@ -52,8 +52,8 @@ LAYERS = {
     SUMS: "+ sums never models",
 }
 CHARTER = "charter"
-OPENED_BY_RUN = True
-"""A vault remembers opened models by run, as `consilium_site.ledger` does; False: of all runs together."""
+OPENED_BY_RUN = False
+"""True: a vault that remembers opened models of one run alone, for a test that shows what that would open."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -107,7 +107,7 @@ class Launch:
         world.counts["windows"] += 1
         lost = world.weather.lost
         members = frozenset(site for site in online if world.rng.random() >= 2 * lost)
-        came = {site: world.vaults[site].state.window for site in members}
+        came = {site: world.vaults[site].newest for site in members}
         number = self.disk.window
         setups = f"{number}:{''.join(map(str, sorted(members)))}"
         self.keys = Keys(number, members, setups, came) if len(members) >= self.bounds.threshold else None

@@ -12,7 +12,7 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -180,6 +180,7 @@ class Vault:
         self.model: Vector | None = None
         self.replies: dict[str, Reply] = {}
         self.windows: dict[int, Keys] = {}
+        self.newest = -1
         self.deaths = 0.0
 
     def answer(self, order: Train | Ask) -> Reply | None:
@@ -203,6 +204,9 @@ class Vault:
         again = state_of(state_text(self.state), self.number, self.bounds)
         assert again == self.state
         self.state = again
+        if self.rng.random() < 0.1:
+            self.model, self.learned = None, replace(self.learned, holds=0)
+            self.seen.counts["model files lost"] += 1
         self.seen.counts["vaults restarted"] += 1
 
     def _maybe_die(self) -> None:
@@ -233,7 +237,7 @@ class Vault:
         self._maybe_die()
         model = name_of(self.model)
         told = transcript(self.windows[order.keys.number].setups, order.keys.number, order.slot, tag, model)
-        asked = disclosure.Order(order.keys.number, order.slot, told, model)
+        asked = disclosure.Order(order.keys.number, order.slot, told, f"{order.round}/{model}")
         self.state, (decided,) = disclosure.step(self.state, asked)
         if not isinstance(decided, disclosure.Mask):
             refusal = decided.reason if isinstance(decided, disclosure.Refuse) else Refusal.MODEL_OPENED
@@ -286,6 +290,7 @@ class Vault:
             if problem is not None:
                 return problem
             model = stepped(self.codec, model, order.summed.total)
+            self.newest = max(self.newest, order.summed.window)
         self.model = model
         self.learned, _ = machine.step(self.learned, machine.Stepped(order.round))
         for number in [each for each in self.windows if each < order.keys.number]:
@@ -302,8 +307,8 @@ class Vault:
         return None if self.codec.within(summed.total[:P], len(summed.survivors)) else Reason.BAD_SUM
 
     def _has_key(self, window: int) -> bool:
-        """The tag key of a window it is or was in, or of the one that more than c others came from."""
-        if window in self.windows:
+        """The tag key of a window it is or was in, or of the newest sum's as more than c others know it."""
+        if window in self.windows or window == self.newest:
             return True
         came = self.windows[self.state.window].came_from
         told = Counter(number for site, number in came.items() if site != self.number)
@@ -325,4 +330,5 @@ class Vault:
         if isinstance(effect, disclosure.Agree):
             return Reply(self.number, tag, signed=effect.survivors)
         assert isinstance(effect, disclosure.Disclose)
+        self.newest = max(self.newest, ask.window)
         return Reply(self.number, tag, shares=effect.shares)

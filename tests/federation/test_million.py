@@ -148,4 +148,5 @@ def test_keys_that_mask_two_vectors_are_noticed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(million_vault, "encoded", Restless())
     monkeypatch.setattr(million_vault, "machine", SimpleNamespace(**{**vars(site), "step": forgets}))
     with pytest.raises(AssertionError, match="masked two vectors"):
-        disturbed()
+        for seed in range(60):
+            simulation(seed, ROUGH).run()

@@ -57,7 +57,10 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Order:
-    """A server asks for an upload in `slot`: everything it chose is in `transcript`, the model in `model`."""
+    """A server asks for an upload in `slot`: everything it chose is in `transcript`.
+
+    `model` names the model with its round: what may be opened once.
+    """
 
     window: int
     slot: int
