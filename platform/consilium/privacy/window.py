@@ -28,7 +28,7 @@ KINDS = ("mask", "seed")
 PAIR_BYTES = len(KINDS) * (1 + SHARE_BYTES)
 PAIR_BOX = PAIR_BYTES + OVERHEAD
 OLD_KEY_BYTES = 36
-"""A window's number, 4 bytes, and its tag key: what a site hands on of the window before."""
+"""A window's number, 4 bytes, and its tag key: what a site hands on of the last opened sum."""
 NO_OLD_KEY = b"\xff" * OLD_KEY_BYTES
 KEY_BOX = 32 + OLD_KEY_BYTES + OVERHEAD
 
@@ -133,7 +133,7 @@ def deal(
     """Fresh keys and shares for a window; `channels` are the public channel keys of the holders to serve.
 
     A holder without a channel key gets no box and can help with nothing of this site's. `old_key` tells a
-    site that joins the tag key of the window before, so that it can check the last sum.
+    site that joins the last opened sum's tag key, so that it can check that sum.
 
     Raises:
         ValueError: a channel key is no X25519 point, or one of low order; names the holder.
@@ -217,7 +217,7 @@ def open_window(
 def open_tag_part(
     plan: Plan, me: int, secrets: Secrets, dealer: int, public: bytes, row: bytes
 ) -> tuple[bytes, bytes]:
-    """`dealer`'s part of the common tag key (32 bytes), and its `old_key` of the window before.
+    """`dealer`'s part of the common tag key (32 bytes), and its `old_key`.
 
     Raises:
         ValueError: as `open_shares` does.
