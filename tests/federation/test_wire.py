@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ def call(app: Starlette, path: str, body: bytes | None = None) -> httpx.Response
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://v") as client:
             return await (client.get(path) if body is None else client.post(path, content=body))
 
-    return asyncio.run(ask())
+    with ThreadPoolExecutor(1) as pool:  # a browser test may have left a loop in this thread
+        return pool.submit(asyncio.run, ask()).result()
 
 
 @pytest.mark.parametrize("shared", [False, True])
