@@ -1,4 +1,4 @@
-"""Every reason for which a vault discloses nothing, asked of a real one: refused, written down, nothing given."""
+"""Every reason for which a vault discloses nothing, asked of a real one: refused and written down."""
 
 from __future__ import annotations
 
