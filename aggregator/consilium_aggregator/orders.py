@@ -64,7 +64,10 @@ def _order(
     if ask.payload == "sum":
         return order, {"sum": previous.total}
     certified = {"model": closed.model, "certificate": closed.certificate}
-    return order.model_copy(update=certified), {"sum": previous.total, "model": previous.model}
+    arrays: Arrays = {"sum": previous.total, "model": previous.model}
+    if charter.model.frozen:
+        arrays = {**arrays, "initial": np.frombuffer(initial(), np.uint8)}
+    return order.model_copy(update=certified), arrays
 
 
 def _with_slot(slot: Slot, site: str, order: Order, arrays: Arrays) -> tuple[Order, Arrays]:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from consilium.contracts.charter import Charter
 from consilium.contracts.messages import Reply
 from consilium.contracts.reports import Missing, ModelScored, RoundClosed, SiteRow
+from consilium.contracts.sums import Told
 from consilium.learning.aggregator import Close
-from consilium.privacy.fixed_point import Tail
+from consilium.privacy import accounting
 
 
 def site_seconds(deadline: float) -> float:
@@ -20,15 +21,15 @@ def scored(
     charter: Charter,
     round_number: int,
     model: str,
-    tail: Tail,
+    told: Told,
     replies: Mapping[str, Reply],
     seconds: Mapping[str, float],
 ) -> ModelScored | None:
-    """Scores of the model after `round_number` from the opened tail; None if nobody held out a patient.
+    """Scores of the model after `round_number` from the opened sum; None if nobody scored it.
 
     The worst site and per-site rows appear only if the charter's release shares per-site metrics.
     """
-    if tail.scored == 0:
+    if told.scored == 0:
         return None
     rows: list[SiteRow] = []
     if charter.release.site_metrics:
@@ -38,10 +39,11 @@ def scored(
     return ModelScored(
         round=round_number,
         model=model,
-        dice_tc=_unit(tail.dice_tc / tail.scored),
-        dice_wt=_unit(tail.dice_wt / tail.scored),
-        dice_et=_unit(tail.dice_et / tail.scored),
-        scored=tail.scored,
+        dice_tc=told.dice_tc,
+        dice_wt=told.dice_wt,
+        dice_et=told.dice_et,
+        scored=told.scored,
+        epsilon=epsilon(charter, round_number, round_number + 1),
         worst_site=worst,
         worst_site_mean=judged[worst] if worst else None,
         sites=tuple(rows),
@@ -49,10 +51,11 @@ def scored(
 
 
 def closed(
+    charter: Charter,
     tag: tuple[int, int],
     close: Close,
     replies: Mapping[str, Reply],
-    tail: Tail,
+    told: Told,
     seconds: tuple[float, float],
     moved: tuple[int, int],
     late: int,
@@ -68,13 +71,27 @@ def closed(
         participants=close.survivors,
         missing=tuple(Missing(site=site, reason=reason) for site, reason in close.missing.items()),
         skipped_cases=skipped,
-        loss=tail.loss / len(replies),
+        loss=told.loss,
+        epsilon=epsilon(charter, tag[0], tag[0]),
         seconds=seconds[0],
         seconds_opening=seconds[1],
         bytes_up=moved[0],
         bytes_down=moved[1],
         late_uploads=late,
     )
+
+
+def epsilon(charter: Charter, closed_rounds: int, orders: int) -> float | None:
+    """ε that the charter's plan has spent after so many rounds and orders (the last order finishes); or None.
+
+    At the promised noise, whoever survived: the platform's figure for people, never above a vault's.
+    """
+    plan = charter.plan
+    if plan is None:
+        return None
+    finished = orders > plan.rounds
+    rounds = closed_rounds + (1 if finished and plan.unit == "site" else 0)
+    return accounting.spent(plan, rounds, plan.evaluated(min(orders, plan.rounds), finished))
 
 
 def _site_row(site: str, reply: Reply, seconds: float) -> SiteRow:
@@ -89,7 +106,3 @@ def _site_row(site: str, reply: Reply, seconds: float) -> SiteRow:
         skipped=report.skipped,
         seconds=seconds,
     )
-
-
-def _unit(value: float) -> float:
-    return min(1.0, max(0.0, value))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from consilium.contracts.charter import TAIL, Charter
+from consilium.contracts.charter import Charter
 from consilium.contracts.messages import ModelSignature
 from consilium.contracts.reports import (
     RoundOpened,
@@ -18,14 +18,15 @@ from consilium.contracts.reports import (
     RunStarted,
     SiteAnswered,
 )
+from consilium.contracts.sums import Sums
 from consilium.errors import InputError
 from consilium.files import sha256_hex
 from consilium.learning import aggregator as machine
-from consilium.learning import averaging
 from consilium.learning.parameters import unpack_model
-from consilium.privacy.fixed_point import FixedPoint, add_into
-from consilium.vocabulary import text_of
+from consilium.privacy.fixed_point import add_into
+from consilium.vocabulary import Reason, text_of
 from consilium_aggregator import reporting
+from consilium_aggregator.central import with_central_noise
 from consilium_aggregator.checkpoints import Checkpoint, Checkpoints, ClosedRound, write_final
 from consilium_aggregator.exchange import Exchanges
 from consilium_aggregator.intake import Expected, check
@@ -64,11 +65,12 @@ class Run:
         self.watch = Stopwatch(folder / "timings.jsonl")
         self.checkpoints = Checkpoints(folder / "checkpoints")
         agg = charter.secure_aggregation
-        self.codec = FixedPoint(len(charter.roster), agg.clip, agg.scale_bits, agg.weight_cap)
+        self.sums = Sums(charter)
         self.previous: Checkpoint | None = self.checkpoints.latest(charter.id)
         self.model = self._model()
         closed = self.previous.closed.round if self.previous else 0
         self.question = folder / "checkpoints" / "question.safetensors"
+        self.spent: set[str] = set()
         self.masked: MaskedSums | None = None
         if agg.masked:
             exchanges = Exchanges(charter, run, transport, journal, clock, sleep, poll_seconds)
@@ -93,6 +95,7 @@ class Run:
         self.finish_asked(started)
         while self.state.phase not in ("finished", "failed"):
             self.attempt(started)
+            self._stop_if_spent()
             self.journal.deliver()
         return self.state.phase == "finished"
 
@@ -237,9 +240,9 @@ class Run:
         replies = {site: gathered.replies[site] for site in close.survivors}
         model_hash = sha256_hex(self.model.data)
         ended = round_number > self.charter.rounds.count
-        parameters = 0 if ended else self.charter.model.parameters
-        tail = self.codec.decode_tail(gathered.total[parameters : parameters + len(TAIL)])
-        scored = reporting.scored(self.charter, round_number - 1, model_hash, tail, replies, gathered.seconds)
+        gathered.total = with_central_noise(self.charter, gathered.total)
+        told = self.sums.told(gathered.total, len(close.survivors), round_number)
+        scored = reporting.scored(self.charter, round_number - 1, model_hash, told, replies, gathered.seconds)
         if scored is not None:
             self.journal.tell(scored)
         if ended:
@@ -267,10 +270,11 @@ class Run:
         self.model = self._model()
         self.journal.tell(
             reporting.closed(
+                self.charter,
                 tag[:2],
                 close,
                 replies,
-                tail,
+                told,
                 (seconds, gathered.opening_seconds),
                 (gathered.bytes_up, gathered.bytes_down),
                 gathered.late,
@@ -284,15 +288,8 @@ class Run:
             if sha256_hex(initial) != self.charter.model.initial:
                 raise ValueError("initial.safetensors does not match the charter's hash")
             return unpack_model(initial).parameters
-        total, parameters = self.previous.total, self.charter.model.parameters
-        weight = self.codec.decode_tail(total[parameters : parameters + len(TAIL)]).weight
-        return averaging.step(
-            self.previous.model,
-            self.codec.decode_update(total[:parameters]),
-            weight,
-            self.charter.secure_aggregation.weight_cap,
-            self.charter.strategy.learning_rate,
-        )
+        last = self.previous
+        return self.sums.step(last.model, last.total, len(last.closed.survivors))
 
     def _initial(self) -> bytes:
         """The initial model's file; read when needed, since it is as large as the model."""
@@ -320,9 +317,20 @@ class Run:
     def _answered(self, tag: Tag, event: machine.Event, seconds: float) -> None:
         if isinstance(event, machine.Uploaded | machine.Refused):
             reason = event.reason if isinstance(event, machine.Refused) else None
+            if reason is Reason.BUDGET_SPENT:
+                self.spent.add(event.site)
             self.journal.tell(
                 SiteAnswered(round=tag[0], attempt=tag[1], site=event.site, reason=reason, seconds=seconds)
             )
+
+    def _stop_if_spent(self) -> None:
+        """End the run where the charter says that it ends with the first hospital whose budget is spent."""
+        over = self.state.phase in ("finished", "failed")
+        if self.spent and self.charter.privacy.when_spent == "stop" and not over:
+            self.state = machine.stop(self.state)
+            sites = ", ".join(sorted(self.spent))
+            text = f"stopped as the charter says: the privacy budget is spent at {sites}"
+            self.journal.tell(RunFailed(text=text[:500]))
 
     def _give_up(self, effect: machine.GiveUp) -> None:
         reasons = "; ".join(f"{site}: {text_of(reason)}" for site, reason in effect.missing.items())

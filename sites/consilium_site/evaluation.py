@@ -31,10 +31,14 @@ def dice(prediction: NDArray[np.generic], reference: NDArray[np.generic]) -> flo
     return float(2.0 * (predicted & wanted).sum() / (predicted.sum() + wanted.sum()))
 
 
-def score_cases(
+Means = dict[str, tuple[float, float, float]]
+"""Patient → mean Dice of TC, WT and ET over the patient's cases."""
+
+
+def score_patients(
     network: nn.Module, cases: Sequence[Prepared], device: torch.device, autocast: bool, until: float
-) -> Scored:
-    """Dice sums over patients: the cases of one patient are averaged first.
+) -> tuple[Means, int]:
+    """Mean Dice of each patient, and how many scored regions had an empty reference.
 
     Raises:
         Refused: TOO_SLOW once `time.monotonic()` passes `until`.
@@ -49,8 +53,20 @@ def score_cases(
         masks = predict_masks(network, case.images, device, autocast)
         by_patient[case.patient].append([dice(p, r) for p, r in zip(masks, case.masks, strict=True)])
         empty += sum(1 for reference in case.masks if not reference.any())
-    means = np.array([np.mean(rows, axis=0) for rows in by_patient.values()]).reshape(-1, 3)
-    tc, wt, et = means.sum(axis=0).tolist()
+    means: Means = {}
+    for patient, rows in by_patient.items():
+        tc, wt, et = np.mean(rows, axis=0).tolist()
+        means[patient] = (tc, wt, et)
+    return means, empty
+
+
+def score_cases(
+    network: nn.Module, cases: Sequence[Prepared], device: torch.device, autocast: bool, until: float
+) -> Scored:
+    """Dice sums over patients: the cases of one patient are averaged first. Raises as `score_patients`."""
+    means, empty = score_patients(network, cases, device, autocast, until)
+    sums = np.array(list(means.values())).reshape(-1, 3).sum(axis=0)
+    tc, wt, et = sums.tolist()
     return Scored(tc, wt, et, scored=len(means), empty=empty)
 
 

@@ -18,23 +18,23 @@ from numpy.typing import NDArray
 
 from consilium.contracts.charter import Charter
 from consilium.contracts.envelope import Envelope, unpack
-from consilium.contracts.messages import ModelClaim, Order, Reply, Scores, SignedReply, SiteReport
+from consilium.contracts.messages import ModelClaim, Order, Reply, SignedReply, SiteReport
 from consilium.errors import ConsiliumError, InputError, Refused
 from consilium.files import sha256_hex, write_atomic
-from consilium.learning import averaging
 from consilium.learning import site as machine
-from consilium.privacy.clipping import clip_factor
-from consilium.privacy.fixed_point import Tail
 from consilium.privacy.signatures import public_hex, sign
 from consilium.privacy.tags import LIMBS
 from consilium.vocabulary import Decision, Reason, Refusal, Stage
 from consilium_site import models
+from consilium_site.budget import Budget
+from consilium_site.exact import exact_upload
 from consilium_site.home import SiteHome
 from consilium_site.ledger import Ledger
 from consilium_site.masks import Masks
+from consilium_site.private import PrivateUploads
 from consilium_site.tagged import check_sum
 from consilium_site.windows import NotDisclosed
-from consilium_site.workbench import Cohort, Scored, Trained, Workbench
+from consilium_site.workbench import Cohort, Workbench
 
 log = logging.getLogger(__name__)
 Workbenches = Callable[[Charter], Workbench]
@@ -44,7 +44,8 @@ Workbenches = Callable[[Charter], Workbench]
 class Doing:
     """What the vault is doing now, as coarse as a heartbeat tells it.
 
-    `counted`: the charter at hand lets a site's own cohort size leave it.
+    `counted`: the charter at hand lets a site's own cohort size leave it. `silent`: it is under a privacy
+    plan, so that not even skipped cases are counted outside.
     """
 
     stage: Stage = Stage.IDLE
@@ -52,6 +53,7 @@ class Doing:
     round: int | None = None
     cohort: Cohort | None = None
     counted: bool = False
+    silent: bool = False
 
 
 class Jobs:
@@ -66,6 +68,8 @@ class Jobs:
         self._lock = threading.Lock()
         self._open: dict[str, Workbench] = {}
         self.masks = Masks(home, site, key, ledger)
+        self.budget = Budget(ledger)
+        self.private = PrivateUploads(home, self.budget)
         self._held: tuple[str, int, NDArray[np.float32]] | None = None
 
     def answer(self, envelope: Envelope) -> Envelope:
@@ -169,18 +173,7 @@ class Jobs:
         if charter.secure_aggregation.masked:
             self.masks.windows.introduce(charter, order, envelope)
         model = self._step(charter, order, envelope, work, model)
-        self.doing = replace(self.doing, stage=Stage.SCORING, run=order.run, round=order.round)
-        bench, cohort = self._workbench(charter)
-        started = time.monotonic()
-        scored = bench.score(model, until)
-        scoring = time.monotonic() - started
-        trained = None
-        if work.train:
-            self.doing = replace(self.doing, stage=Stage.TRAINING)
-            trained = bench.train(model, order.round, until)
-        seconds = (scoring, time.monotonic() - started - scoring)
-        upload = self._encode(charter, scored, trained)
-        report = self._report(charter, cohort, scored, trained, seconds)
+        upload, report = self._computed(charter, order, envelope, model, until)
         model_digest = sha256_hex(model.data)
         transcript, claim = None, None
         if charter.secure_aggregation.masked:
@@ -205,7 +198,7 @@ class Jobs:
         if model is None:
             raise Refused(Reason.BEHIND)
         if work.apply_sum:
-            if charter.secure_aggregation.masked:
+            if charter.secure_aggregation.masked and charter.privacy.mechanism != "central":
                 held = sha256_hex(model.data)
                 check_sum(self.masks.windows, charter, order, held, envelope.arrays["sum"])
             model = models.apply_sum(charter, model, envelope.arrays["sum"], len(order.survivors))
@@ -218,53 +211,39 @@ class Jobs:
             self.masks.windows.forget_before(order.run, order.window)
         return model
 
-    def _encode(self, charter: Charter, scored: Scored, trained: Trained | None) -> NDArray[np.uint32]:
-        """The upload with room for tags: clipped, weighted update and tail (train), or the tail alone."""
-        codec = models.codec_of(charter)
-        weight = min(trained.weight, codec.cap) if trained else 0
-        share = min(1.0, codec.cap / scored.scored) if scored.scored else 1.0
-        tail = Tail(
-            weight,
-            trained.loss if trained else 0.0,
-            min(scored.scored, codec.cap),
-            scored.dice_tc * share,
-            scored.dice_wt * share,
-            scored.dice_et * share,
-        )
-        spare = LIMBS if charter.secure_aggregation.masked else 0
-        try:
-            if trained is None:
-                return np.append(codec.encode_tail(tail), np.zeros(spare, np.uint32))
-            share = averaging.site_share(weight, codec.cap)
-            factor = share * clip_factor(trained.update, codec.clip / share)
-            return codec.encode(trained.update, tail, factor, spare)
-        except ValueError as error:
-            raise Refused(Reason.BAD_UPDATE, str(error)) from None
-
-    def _report(
+    def _computed(
         self,
         charter: Charter,
-        cohort: Cohort,
-        scored: Scored,
-        trained: Trained | None,
-        seconds: tuple[float, float],
-    ) -> SiteReport:
-        scores, shared = None, charter.release.site_metrics
-        if shared and scored.scored:
-            tc, wt, et = (
-                min(1.0, value / scored.scored) for value in (scored.dice_tc, scored.dice_wt, scored.dice_et)
+        order: Order,
+        envelope: Envelope,
+        model: NDArray[np.float32],
+        until: float,
+    ) -> tuple[NDArray[np.uint32], SiteReport]:
+        """The upload before tags and masks, and what the site says beside it.
+
+        Under a privacy plan nothing is said beside it, and the answer leaves on the charter's tick.
+        """
+        self.doing = replace(self.doing, run=order.run, round=order.round)
+        started = time.monotonic()
+        bench, cohort = self._workbench(charter)
+        if charter.model.frozen:
+            bench.freeze(models.frozen(charter, self.home.runs, envelope))
+        if charter.plan is None:
+            return exact_upload(
+                charter, self.site, order.round, model, bench, cohort, until, self._doing_stage
             )
-            scores = Scores(tc=tc, wt=wt, et=et, scored=scored.scored, empty=scored.empty)
-        return SiteReport(
-            site=self.site,
-            scores=scores,
-            cases_train=cohort.train if shared else 0,
-            cases_test=cohort.test if shared else 0,
-            skipped=cohort.skipped,
-            seconds_scoring=seconds[0],
-            seconds_training=seconds[1],
-            precision=trained.precision if trained else "fp32",
+        self._doing_stage(Stage.TRAINING)
+        upload = self.private.upload(charter, order.run, order.round, model, bench, until)
+        if tick := charter.privacy.tick_seconds:
+            time.sleep(tick - (time.monotonic() - started) % tick)
+        nothing = SiteReport(
+            site=self.site, cases_train=0, cases_test=0, seconds_scoring=0.0, seconds_training=0.0
         )
+        spare = LIMBS if charter.secure_aggregation.masked else 0
+        return np.append(upload, np.zeros(spare, np.uint32)), nothing
+
+    def _doing_stage(self, stage: Stage) -> None:
+        self.doing = replace(self.doing, stage=stage)
 
     def _reply(self, order: Order, model: str, upload: NDArray[np.uint32], report: SiteReport) -> Reply:
         claim = ModelClaim(charter=order.charter, run=order.run, round=order.round, model=model)
@@ -339,5 +318,6 @@ class Jobs:
             except InputError as error:
                 raise Refused(Reason.TOO_FEW_CASES, str(error)) from None
             self._open = {charter.id: bench}
-            self.doing = replace(self.doing, cohort=cohort, counted=charter.release.site_metrics)
+            counted, silent = charter.release.site_metrics, charter.plan is not None
+            self.doing = replace(self.doing, cohort=cohort, counted=counted, silent=silent)
         return bench, bench.prepare()

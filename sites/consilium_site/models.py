@@ -11,24 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from consilium.contracts.charter import TAIL, Charter
+from consilium.contracts.charter import Charter
 from consilium.contracts.envelope import Envelope, unpack
 from consilium.contracts.messages import ModelClaim, Order
+from consilium.contracts.sums import Sums
 from consilium.errors import InputError, Refused
 from consilium.files import sha256_hex, write_atomic
-from consilium.learning import averaging
 from consilium.learning.parameters import unpack_model
-from consilium.privacy.fixed_point import FixedPoint
 from consilium.privacy.signatures import verify
 from consilium.vocabulary import Reason
 
 Vector = NDArray[np.float32]
-
-
-def codec_of(charter: Charter) -> FixedPoint:
-    """The fixed-point encoder that the charter fixes."""
-    agg = charter.secure_aggregation
-    return FixedPoint(len(charter.roster), agg.clip, agg.scale_bits, agg.weight_cap)
 
 
 def adopt_initial(charter: Charter, envelope: Envelope) -> Vector:
@@ -37,10 +30,31 @@ def adopt_initial(charter: Charter, envelope: Envelope) -> Vector:
     if sha256_hex(content) != charter.model.initial:
         raise Refused(Reason.WRONG_MODEL)
     try:
-        vector = unpack_model(content).parameters
+        model = unpack_model(content)
     except InputError:
         raise Refused(Reason.WRONG_MODEL) from None
-    return _sized(vector, charter.model.parameters, Reason.WRONG_MODEL)
+    _sized(model.frozen, charter.model.frozen, Reason.WRONG_MODEL)
+    return _sized(model.parameters, charter.model.parameters, Reason.WRONG_MODEL)
+
+
+def frozen(charter: Charter, runs: Path, envelope: Envelope) -> Vector:
+    """The frozen parameters (F,) of the charter's initial file, which is kept beside the runs once seen.
+
+    Raises:
+        Refused: WRONG_MODEL if neither the order nor the site has a file of the charter's hash.
+    """
+    path = runs / f"initial-{charter.model.initial}.safetensors"
+    if "initial" in envelope.arrays and not path.exists():
+        adopt_initial(charter, envelope)
+        write_atomic(path, [envelope.arrays["initial"].tobytes()])
+    try:
+        content = path.read_bytes()
+    except OSError:
+        raise Refused(Reason.WRONG_MODEL) from None
+    if sha256_hex(content) != charter.model.initial:
+        path.unlink(missing_ok=True)
+        raise Refused(Reason.WRONG_MODEL)
+    return unpack_model(content).frozen
 
 
 def adopt_checkpoint(charter: Charter, order: Order, envelope: Envelope) -> Vector:
@@ -72,16 +86,11 @@ def apply_sum(charter: Charter, model: Vector, total: NDArray[Any], survivors: i
         Refused: BAD_MESSAGE for a sum of the wrong size; BAD_SUM for one whose norm or weight is more than
             so many clipped uploads can have; BAD_UPDATE if the step gives a non-finite model.
     """
-    parameters = charter.model.parameters
     total = _sized(total, charter.upload_size(), Reason.BAD_MESSAGE, np.uint32)
-    codec = codec_of(charter)
-    weight = codec.decode_tail(total[parameters : parameters + len(TAIL)]).weight
-    survivors = min(survivors, codec.sites)
-    if not 0 <= weight <= codec.cap * survivors or not codec.within(total[:parameters], survivors):
+    sums = Sums(charter)
+    if not sums.plausible(total, survivors):
         raise Refused(Reason.BAD_SUM)
-    stepped = averaging.step(
-        model, codec.decode_update(total[:parameters]), weight, codec.cap, charter.strategy.learning_rate
-    )
+    stepped = sums.step(model, total, survivors)
     if not np.isfinite(stepped).all():
         raise Refused(Reason.BAD_UPDATE)
     return stepped

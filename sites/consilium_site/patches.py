@@ -23,7 +23,18 @@ class Patches:
 
     def batch(self, rng: np.random.Generator, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Images (B, C, I, J, K) and masks (B, 3, I, J, K), float32."""
-        drawn = [self._one(rng, int(rng.integers(len(self.images)))) for _ in range(size)]
+        return self._drawn(rng, [int(rng.integers(len(self.images))) for _ in range(size)])
+
+    def of(
+        self, cases: list[int], rng: np.random.Generator, size: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """A batch from these cases alone, by their places in the list given: each in turn."""
+        return self._drawn(rng, [cases[number % len(cases)] for number in range(size)])
+
+    def _drawn(
+        self, rng: np.random.Generator, cases: list[int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        drawn = [self._one(rng, case) for case in cases]
         return np.stack([image for image, _ in drawn]), np.stack([mask for _, mask in drawn])
 
     def _one(self, rng: np.random.Generator, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

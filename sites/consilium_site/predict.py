@@ -33,10 +33,9 @@ def predict_case(model_file: Path, folder: Path, out: Path) -> dict[Region, floa
         raise InputError(f"{folder}: not a folder; name one case's folder")
     model = read_model(model_file)
     try:
-        network = networks.build(model.name, model.arguments)
+        network = networks.whole(model)
     except ValueError as error:
         raise InputError(f"{model_file}: {error}") from None
-    networks.load(network, model.parameters)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     case = read_case(find_case(folder, labelled=False))
     images, _, way = transform(case, float(model.facts.get("spacing_mm", 1.0)))

@@ -8,6 +8,7 @@ the kernel's credentials before a byte is read.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 import socket
@@ -26,6 +27,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from consilium import __version__
+from consilium.contracts.base import Document
 from consilium.contracts.charter import Charter, read_charter
 from consilium.contracts.envelope import unpack
 from consilium.contracts.messages import (
@@ -46,6 +48,13 @@ log = logging.getLogger(__name__)
 CHARTER_LIMIT = 1_000_000
 SLACK = 1_000_000
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+class CeilingOrder(Document):
+    """The site admin's new ceiling, over all studies of a patient."""
+
+    epsilon: float
+    delta: float
 
 
 class Vault:
@@ -73,12 +82,14 @@ class Vault:
         )
 
     def admin_app(self) -> Starlette:
-        """What a site admin may send: GET /inbox, GET /status, POST /decisions."""
+        """What a site admin may send: GET /inbox, /status and /budget, POST /decisions and /budget."""
         return _app(
             [
                 Route("/inbox", self._inbox),
                 Route("/status", self._status),
                 Route("/decisions", self._decide, methods=["POST"]),
+                Route("/budget", self._budget),
+                Route("/budget", self._set_budget, methods=["POST"]),
             ]
         )
 
@@ -106,7 +117,7 @@ class Vault:
             round=doing.round,
             version=__version__,
             cases=cohort.train + cohort.test if cohort and doing.counted else 0,
-            skipped=cohort.skipped if cohort else {},
+            skipped=cohort.skipped if cohort and not doing.silent else {},
         )
         signed = SignedHeartbeat(heartbeat=beat, signature=sign(self.jobs.key, "heartbeat", beat.canonical()))
         return Response(signed.canonical(), media_type="application/json")
@@ -160,10 +171,32 @@ class Vault:
             }
         )
 
+    async def _budget(self, request: Request) -> Response:
+        budget = self.jobs.budget
+        ceiling, (epsilon, delta) = budget.ceiling, budget.highest()
+        titles = {charter.id: charter.title for charter, _ in self.ledger.charters()}
+        studies = [
+            {"title": titles.get(each.charter, ""), **dataclasses.asdict(each)} for each in budget.studies()
+        ]
+        return JSONResponse(
+            {
+                "ceiling": dataclasses.asdict(ceiling),
+                "highest": {"epsilon": epsilon, "delta": delta},
+                "left": budget.left(),
+                "studies": studies,
+            }
+        )
+
+    async def _set_budget(self, request: Request) -> Response:
+        body = CeilingOrder.parse(await _body(request, CHARTER_LIMIT), "ceiling")
+        self.jobs.budget.set_ceiling(body.epsilon, body.delta)
+        return await self._budget(request)
+
     def _order_limit(self) -> int:
-        """An order carries at most a model and a sum: 8 bytes a parameter of the largest known charter."""
+        """An order carries at most a model, a sum and a frozen backbone, of the largest known charter."""
         known: list[Charter] = [charter for charter, _ in self.ledger.charters()]
-        return 8 * max((charter.model.parameters for charter in known), default=0) + SLACK
+        sizes = (8 * charter.model.parameters + 4 * charter.model.frozen for charter in known)
+        return max(sizes, default=0) + SLACK
 
 
 def serve(vault: Vault, relay_socket: Path, admin_socket: Path, ready: Callable[[], None]) -> None:

@@ -6,7 +6,7 @@ quadratic that lets tests run the whole path without scans.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -59,6 +59,14 @@ class Trained:
     precision: Precision
 
 
+@dataclass(frozen=True)
+class People:
+    """A cohort by patient: names that never leave the site."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
 class Workbench(Protocol):
     """Data and network of one site for one charter. Calls come one at a time, from one thread.
 
@@ -79,6 +87,23 @@ class Workbench(Protocol):
 
         Deterministic for equal (charter, site data, parameters, round_number) on one machine.
         """
+
+    def freeze(self, parameters: Vector) -> None:
+        """Take the frozen parameters (F,) of a charter that trains a head only; before any other call."""
+
+    def people(self) -> People:
+        """Who trains and who is held out."""
+
+    def descents(
+        self, parameters: Vector, patients: Sequence[str], round_number: int, until: float
+    ) -> Iterator[tuple[Vector, float]]:
+        """For each patient, minus the gradient (P,) of the mean loss of the patient's patches, and that loss.
+
+        One backward pass a patient, over all scans of the person together. Not clipped.
+        """
+
+    def score_people(self, parameters: Vector, until: float) -> list[tuple[float, float, float]]:
+        """Each held-out patient's mean Dice of TC, WT and ET."""
 
 
 class ToyWorkbench:
@@ -102,6 +127,27 @@ class ToyWorkbench:
         away = parameters - self.point
         dice = float(np.exp(-np.dot(away, away) / away.size))
         return Scored(dice * 2, dice * 2, dice * 2, scored=2)
+
+    def freeze(self, parameters: Vector) -> None:
+        """Nothing is frozen in a toy."""
+
+    def people(self) -> People:
+        """The same ten and two."""
+        return People(tuple(f"toy-{number}" for number in range(10)), ("toy-10", "toy-11"))
+
+    def descents(
+        self, parameters: Vector, patients: Sequence[str], round_number: int, until: float
+    ) -> Iterator[tuple[Vector, float]]:
+        """Every patient pulls towards the site's point."""
+        for _ in patients:
+            pull = self.point - parameters
+            yield pull, float(np.dot(pull, pull) / pull.size)
+
+    def score_people(self, parameters: Vector, until: float) -> list[tuple[float, float, float]]:
+        """Two patients with the site's 'Dice'."""
+        away = parameters - self.point
+        dice = float(np.exp(-np.dot(away, away) / away.size))
+        return [(dice, dice, dice)] * 2
 
     def train(self, parameters: Vector, round_number: int, until: float) -> Trained:
         """One exact half-step towards the site's point."""

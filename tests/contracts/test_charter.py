@@ -58,7 +58,7 @@ def put(path: str, value: Any) -> dict[str, Any]:
         ("secure_aggregation.colluding", 2, "colluding must be 1"),
         ("secure_aggregation.scale_bits", 29, "overflow"),
         ("secure_aggregation.masked", "maybe", "masked"),
-        ("privacy.mechanism", "central", "mechanism"),
+        ("privacy.mechanism", "perfect", "mechanism"),
         ("model.initial", "xyz", "model.initial"),
         ("title", "", "title"),
     ],

@@ -45,7 +45,9 @@ def replayed(charter: Charter, detail: RunDetail, rounds: int) -> bytes:
             total += codec.encode(update, Tail(10, 0.0, 0, 0.0, 0.0, 0.0), factor)[: model.size]
             weight += 10
         summed = codec.decode_update(total)
-        model = averaging.step(model, summed, weight, codec.cap, charter.strategy.learning_rate)
+        model = averaging.step(
+            model, summed, averaging.fedavg_factor(weight, codec.cap, charter.strategy.learning_rate)
+        )
     return model.tobytes()
 
 

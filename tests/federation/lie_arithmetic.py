@@ -83,7 +83,7 @@ def summed(vectors: Sequence[Ring]) -> Ring:
 def stepped(codec: FixedPoint, model: Vector, total: Ring) -> Vector:
     """The model after a sum (BODY or more,)."""
     weight = int(total[P].view(np.int32))
-    return averaging.step(model, codec.decode_update(total[:P]), weight, CAP, 1.0)
+    return averaging.step(model, codec.decode_update(total[:P]), averaging.fedavg_factor(weight, CAP, 1.0))
 
 
 @functools.lru_cache(maxsize=64)

@@ -39,6 +39,7 @@ from lie_arithmetic import (
 from consilium.learning import disclosure
 from consilium.learning import site as site_machine
 from consilium.learning.disclosure import Bounds
+from consilium.privacy.fixed_point import fits
 from consilium.vocabulary import Decision
 
 Setups = tuple[tuple[int, bool], ...]
@@ -270,7 +271,7 @@ class Site:
         if not self._tagger(place, salt).verify(total, handed.total[BODY:], handed.survivors):
             return False
         weight = int(total[P].view(np.int32))
-        if not 0 <= weight <= CAP * count or not self.codec.within(total[:P], count):
+        if not 0 <= weight <= CAP * count or not fits(total[:P], self.codec.longest(P, count)):
             return False
         memory.model = stepped(self.codec, memory.model, total)
         return True

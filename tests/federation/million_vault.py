@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from consilium.learning import averaging, disclosure
 from consilium.learning import site as machine
 from consilium.learning.disclosure import Bounds
-from consilium.privacy.fixed_point import FixedPoint, Tail
+from consilium.privacy.fixed_point import FixedPoint, Tail, fits
 from consilium.vocabulary import Decision, Reason, Refusal
 from consilium_site.remembered import state_of, state_text
 
@@ -165,7 +165,7 @@ def encoded(codec: FixedPoint, site: int, round_number: int, kind: str, model: s
 def stepped(codec: FixedPoint, model: Vector, total: Ring) -> Vector:
     """The model after an opened sum."""
     weight = codec.decode_tail(total[P:]).weight
-    return averaging.step(model, codec.decode_update(total[:P]), weight, CAP, 1.0)
+    return averaging.step(model, codec.decode_update(total[:P]), averaging.fedavg_factor(weight, CAP, 1.0))
 
 
 class Vault:
@@ -304,7 +304,9 @@ class Vault:
         told = transcript(summed.setups, summed.window, summed.slot, tag, name_of(model))
         if summed.tag != sum_tag(told, summed.survivors, summed.total):
             return Reason.BAD_SUM
-        return None if self.codec.within(summed.total[:P], len(summed.survivors)) else Reason.BAD_SUM
+        return (
+            None if fits(summed.total[:P], self.codec.longest(P, len(summed.survivors))) else Reason.BAD_SUM
+        )
 
     def _has_key(self, window: int) -> bool:
         """The tag key of a window it is or was in, or of the newest sum's as more than c others know it."""

@@ -212,7 +212,7 @@ def test_secrets_are_gone_from_the_disk_once_their_slot_is_spent(tmp_path: Path)
     site = consortium.sites["site-a"]
 
     def secrets_now() -> list[str]:
-        rows = site.ledger._read("SELECT secrets FROM held UNION SELECT secrets FROM window")
+        rows = site.ledger.read("SELECT secrets FROM held UNION SELECT secrets FROM window")
         told = [json.loads(text) for (text,) in rows]
         found = [key for each in told for name in ("masks", "seeds") for key in each[name] if key]
         return found + [pair[0] for each in told for slot in each.get("shares", []) for pair in slot.values()]

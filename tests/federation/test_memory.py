@@ -179,7 +179,7 @@ def test_unknown_unapproved_and_foreign_charters_are_refused(tmp_path: Path) -> 
     foreign = reply_of(site.answer(order_blob(other)))
     assert foreign.reason == Reason.NOT_IN_ROSTER
     fresh = MemoryConsortium(tmp_path / "fresh", masked=False)
-    fresh.sites["site-a"].ledger._run("DELETE FROM decision")
+    fresh.sites["site-a"].ledger.write("DELETE FROM decision")
     unapproved = reply_of(fresh.sites["site-a"].answer(order_blob(fresh)))
     assert unapproved.reason == Reason.NOT_APPROVED
     assert fresh.sites["site-a"].trainings == 0

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from consilium.contracts.charter import colluding_bound, largest_scale_bits, threshold
 from consilium.learning import averaging
 from consilium.privacy.clipping import clip_factor
-from consilium.privacy.fixed_point import FixedPoint, Tail, add_into
+from consilium.privacy.fixed_point import FixedPoint, Tail, add_into, fits
 from consilium.privacy.signatures import public_hex, sign, verify
 
 VECTORS = arrays(np.float32, st.integers(1, 40), elements=st.floats(-1e6, 1e6, width=32))
@@ -54,12 +54,12 @@ def test_the_norm_of_a_sum_is_checked_exactly(data: st.DataObject, sites: int) -
     total = np.zeros(size, np.uint32)
     for _ in range(sites):
         total += ring
-    assert codec.within(total, sites)
+    assert fits(total, codec.longest(size, sites))
     far = np.zeros(size, np.uint32)
     far[-1] = int(codec.longest(size, sites)) + 1
-    assert not codec.within(far, sites)
+    assert not fits(far, codec.longest(size, sites))
     far[-1] = 2**32 - int(codec.longest(size, sites))
-    assert codec.within(far, sites)
+    assert fits(far, codec.longest(size, sites))
 
 
 def test_a_norm_above_the_bound_is_refused_before_masking() -> None:
@@ -132,9 +132,11 @@ def test_averaging_is_the_weighted_mean() -> None:
     updates = [np.array([1, 2, 3], np.float32), np.array([3, 2, 1], np.float32)]
     weights, cap = [10, 30], 64
     summed = sum(np.float32(averaging.site_share(w, cap)) * u for w, u in zip(weights, updates, strict=True))
-    stepped = averaging.step(model, np.asarray(summed, np.float32), sum(weights), cap, 1.0)
+    stepped = averaging.step(
+        model, np.asarray(summed, np.float32), averaging.fedavg_factor(sum(weights), cap, 1.0)
+    )
     assert np.allclose(stepped, (10 * updates[0] + 30 * updates[1]) / 40)
-    assert averaging.step(model, stepped, 0, cap, 1.0) is model
+    assert averaging.step(model, stepped, averaging.fedavg_factor(0, cap, 1.0)) is model
 
 
 def test_signatures_bind_label_message_and_key() -> None:

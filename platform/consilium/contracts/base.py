@@ -57,8 +57,9 @@ def explain(error: ValidationError) -> str:
     """A validation error in one line a person can act on: field, rule, value."""
     parts = []
     for item in error.errors(include_url=False)[:4]:
-        where = ".".join(str(part) for part in item["loc"]) or "document"
-        parts.append(f"{where}: {item['msg']} (got {_short(item.get('input'))})")
+        where = ".".join(str(part) for part in item["loc"])
+        got = f" (got {_short(item.get('input'))})" if where else ""
+        parts.append(f"{where or 'document'}: {item['msg']}{got}")
     return "; ".join(parts)
 
 

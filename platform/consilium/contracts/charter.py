@@ -14,6 +14,8 @@ from pydantic import Field, ValidationError, model_validator
 from consilium.contracts.base import Document, PublicKey, Sha256, SiteName, Title, explain
 from consilium.errors import CharterError
 from consilium.learning.registry import check_model
+from consilium.privacy.fixed_point import FixedPoint
+from consilium.privacy.plan import PrivacyPlan
 from consilium.privacy.tags import LIMBS
 from consilium.vocabulary import Modality, Region
 
@@ -47,6 +49,7 @@ class Model(Document):
     arguments: dict[str, Any] = Field(default_factory=dict)
     parameters: int = Field(ge=1, le=2_000_000_000, description="number P of float32 parameters")
     initial: Sha256 = Field(description="SHA-256 of the safetensors file with the initial parameters")
+    frozen: int = Field(default=0, ge=0, le=2_000_000_000, description="parameters in that file that stay")
 
     @model_validator(mode="after")
     def _known(self) -> Model:
@@ -98,9 +101,27 @@ class SecureAggregation(Document):
 
 
 class Privacy(Document):
-    """Differential privacy of the run; `none` says plainly that nothing is proven."""
+    """Differential privacy of a run; `none` says plainly that nothing is proven.
 
-    mechanism: Literal["none"] = "none"
+    `distributed`: every site adds a share of the noise before it masks, so that nobody sees a sum without
+    it. `local`: every site adds all of it. `central`: the aggregator adds it to the opened sum, and is
+    trusted with that. ε counts the whole run, metrics included. See docs/security/privacy.md.
+    """
+
+    mechanism: Literal["none", "distributed", "local", "central"] = "none"
+    unit: Literal["patient", "site"] = Field(default="patient", description="whose part is bounded")
+    epsilon: float = Field(default=8.0, gt=0.0, le=1000.0, description="most ε that the run may spend")
+    delta: float = Field(default=1e-5, gt=0.0, le=0.01, description="δ of the run; below 1 in all patients")
+    noise: float = Field(default=1.0, gt=0.0, le=1e6, description="noise multiplier σ: deviation over clip")
+    clip: float = Field(default=1.0, gt=0.0, le=1e4, description="bound C on the norm of one unit's part")
+    sampling: float = Field(default=1.0, gt=0.0, le=1.0, description="a patient's chance to be in a round")
+    cohort: int = Field(default=100, ge=1, description="training patients expected of a site")
+    cohort_cap: int = Field(default=1024, ge=1, le=1_000_000, description="most patients a site may bring")
+    evaluations: int = Field(default=3, ge=1, description="models scored; each is charged to who is held out")
+    when_spent: Literal["go_on", "stop"] = Field(
+        default="go_on", description="what the run does when a hospital's budget is spent"
+    )
+    tick_seconds: float = Field(default=1.0, ge=0.0, le=3600.0, description="answers leave on this tick")
 
 
 class Release(Document):
@@ -156,6 +177,50 @@ class Charter(Document):
         """The roster's entry for `site`, or None."""
         return next((member for member in self.roster if member.site == site), None)
 
+    @property
+    def plan(self) -> PrivacyPlan | None:
+        """What the run promises a patient, or None where it promises nothing."""
+        dp, agg = self.privacy, self.secure_aggregation
+        if dp.mechanism == "none":
+            return None
+        return PrivacyPlan(
+            unit=dp.unit,
+            mechanism=dp.mechanism,
+            sites=len(self.roster),
+            threshold=agg.threshold,
+            colluding=agg.colluding,
+            parameters=self.model.parameters,
+            rounds=self.rounds.count,
+            steps=self.training.steps,
+            evaluations=dp.evaluations,
+            sampling=dp.sampling,
+            cohort=dp.cohort,
+            cohort_cap=dp.cohort_cap,
+            clip=dp.clip,
+            noise=dp.noise,
+            bits=agg.scale_bits,
+            epsilon=dp.epsilon,
+            delta=dp.delta,
+        )
+
+    @model_validator(mode="after")
+    def _private(self) -> Charter:
+        dp = self.privacy
+        if dp.mechanism == "none":
+            return self
+        if self.release.site_metrics:
+            raise ValueError("release.site_metrics must be false: a hospital's exact scores are outside ε")
+        if dp.mechanism == "distributed" and not self.secure_aggregation.masked:
+            raise ValueError(
+                "privacy.mechanism 'distributed' needs secure_aggregation.masked: one upload holds a share "
+                "of the noise only"
+            )
+        if dp.unit == "patient" and self.training.batch < 2:
+            raise ValueError("training.batch: patches of a patient and pass, must be 2 or more")
+        if self.plan is not None and dp.mechanism == "local":
+            FixedPoint(len(self.roster), self.secure_aggregation.clip, self.secure_aggregation.scale_bits, 1)
+        return self
+
     @model_validator(mode="after")
     def _roster(self) -> Charter:
         names = [member.site for member in self.roster]
@@ -174,7 +239,7 @@ class Charter(Document):
                 f"secure_aggregation.masked needs 3 sites or more, the roster has {n}: of two, each could "
                 "subtract its own update from the sum and read the other's"
             )
-        if agg.scale_bits > largest_scale_bits(n, agg.clip):
+        if self.privacy.mechanism == "none" and agg.scale_bits > largest_scale_bits(n, agg.clip):
             raise ValueError(
                 f"secure_aggregation.scale_bits {agg.scale_bits} could overflow the ring: at most "
                 f"{largest_scale_bits(n, agg.clip)} for {n} sites and clip {agg.clip}"

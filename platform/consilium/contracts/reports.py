@@ -86,6 +86,7 @@ class ModelScored(Document):
     worst_site: SiteName | None = None
     worst_site_mean: Unit | None = None
     sites: tuple[SiteRow, ...] = ()
+    epsilon: float | None = Field(default=None, ge=0.0, description="spent by the run, this score included")
 
 
 class RoundClosed(Document):
@@ -103,6 +104,7 @@ class RoundClosed(Document):
     bytes_up: int = Field(ge=0)
     bytes_down: int = Field(ge=0)
     late_uploads: int = Field(default=0, ge=0, description="uploads of earlier rounds that came too late")
+    epsilon: float | None = Field(default=None, ge=0.0, description="spent by the run so far")
 
 
 class RunFinished(Document):
@@ -169,15 +171,23 @@ class RoundRow(Document):
     bytes_down: int = 0
     late_uploads: int = 0
     sites: tuple[SiteRow, ...] = ()
+    epsilon: float | None = None
 
 
 class PrivacyReport(Document):
-    """The proven bound of a run."""
+    """The proven bound of a run: `epsilon` is spent, `target` is the most that the charter lets it spend.
+
+    `audited` is a lower bound found by attacking the mechanism with canaries (95 % confidence), and
+    `certifiable` the largest that so many canaries can show; None where nobody has audited.
+    """
 
     unit: Literal["patient", "site"]
     mechanism: str
     epsilon: float
     delta: float
+    target: float
+    audited: float | None = None
+    certifiable: float | None = None
 
 
 class RunReport(Document):

@@ -15,18 +15,23 @@ def site_share(weight: int, cap: int) -> float:
     return min(weight, cap) / cap
 
 
-def step(model: Vector, summed: Vector, total_weight: int, cap: int, learning_rate: float) -> Vector:
-    """FedAvg (McMahan et al. 2017): model + lr · Σ w_i Δ_i / Σ w_i, all (P,) float32.
+def step(model: Vector, summed: Vector, factor: float) -> Vector:
+    """model + factor · summed, all (P,) float32: one float32 product and one float32 sum a coordinate.
 
-    `summed` is Σ (w_i/cap) Δ_i, so the factor is lr·cap/Σw. One float32 product and one float32 sum a
-    coordinate; a `total_weight` of 0 (nobody trained) returns the model unchanged.
+    With `summed` = Σ (w_i/cap) Δ_i and `factor` = lr·cap/Σw this is FedAvg (McMahan et al. 2017). A factor
+    of 0 (nobody trained) returns the model unchanged.
     """
-    if total_weight <= 0:
+    if factor == 0.0:
         return model
-    factor = np.float32(learning_rate * cap / total_weight)
+    rate = np.float32(factor)
     stepped = np.empty_like(model)
     for start in range(0, model.size, CHUNK):
         part = slice(start, start + CHUNK)
-        np.multiply(summed[part], factor, out=stepped[part])
+        np.multiply(summed[part], rate, out=stepped[part])
         np.add(stepped[part], model[part], out=stepped[part])
     return stepped
+
+
+def fedavg_factor(weight: int, cap: int, learning_rate: float) -> float:
+    """lr·cap/Σw; 0 if nobody trained."""
+    return learning_rate * cap / weight if weight > 0 else 0.0

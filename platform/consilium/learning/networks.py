@@ -5,6 +5,7 @@ Imported by the vault only: everything else knows parameters as a vector with a 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from consilium.learning.registry import with_defaults
 
 CHANNELS_IN = 4
 REGIONS = 3
+HEADS = {"segresnet": "conv_final", "unet": "model.2"}
+"""The last module of each network: what a charter trains alone over a frozen backbone."""
 PRIOR = 0.05
 """The untrained network's output probability: tumours are rare, so training starts near 'none'."""
 
@@ -59,6 +62,17 @@ def flatten(network: nn.Module) -> NDArray[np.float32]:
     return np.asarray(flat.numpy(), np.float32)
 
 
+def flat_gradient(network: nn.Module) -> NDArray[np.float32]:
+    """The gradients of all parameters end to end as (P,) float32; zeros where there is none."""
+    flat = torch.cat(
+        [
+            (torch.zeros_like(value) if value.grad is None else value.grad).reshape(-1).float().cpu()
+            for value in network.parameters()
+        ]
+    )
+    return np.asarray(flat.numpy(), np.float32)
+
+
 def load(network: nn.Module, vector: NDArray[np.float32]) -> None:
     """Copy (P,) into the network. Raises `ValueError` if P differs."""
     size = sum(value.numel() for value in network.parameters())
@@ -70,6 +84,57 @@ def load(network: nn.Module, vector: NDArray[np.float32]) -> None:
             part = torch.tensor(vector[start : start + value.numel()])
             value.copy_(part.reshape(value.shape))
             start += value.numel()
+
+
+def new_head(backbone: ModelFile, seed: int) -> ModelFile:
+    """A model file with the backbone's parameters frozen and a freshly drawn head to train.
+
+    Raises:
+        ValueError: the backbone has a frozen part itself, or its network has no head.
+    """
+    if backbone.frozen.size or backbone.name not in HEADS:
+        raise ValueError(
+            f"backbone {backbone.name!r}: must be a whole trained network, one of {', '.join(HEADS)}"
+        )
+    drawn = new_model(backbone.name, backbone.arguments, seed)
+    network = build(backbone.name, backbone.arguments)
+    load(network, drawn.parameters)
+    head = head_of(backbone.name, network)
+    layout = tuple((key, tuple(value.shape)) for key, value in head.named_parameters())
+    trained = flatten(head)
+    load(network, backbone.parameters)
+    body = body_of(backbone.name, network)
+    return ModelFile(backbone.name, drawn.arguments, layout, trained, {}, flatten(body))
+
+
+def head_of(name: str, network: nn.Module) -> nn.Module:
+    """The network's last module; training it changes the network."""
+    return network.get_submodule(HEADS[name])
+
+
+def body_of(name: str, network: nn.Module) -> nn.Module:
+    """A network that shares all parameters with this one and ends before its head, (B, F, i, j, k)."""
+    body = copy.deepcopy(network)
+    for ours, theirs in zip(body.named_modules(), network.named_modules(), strict=True):
+        for key, value in theirs[1].named_parameters(recurse=False):
+            ours[1].register_parameter(key, value)
+    body.set_submodule(HEADS[name], nn.Identity())
+    return body
+
+
+def whole(model: ModelFile) -> nn.Module:
+    """The network of a model file with all its parameters, trained and frozen.
+
+    Raises:
+        ValueError: the registry does not know the network, or the parameters do not fit it.
+    """
+    network = build(model.name, model.arguments)
+    if not model.frozen.size:
+        load(network, model.parameters)
+        return network
+    load(head_of(model.name, network), model.parameters)
+    load(body_of(model.name, network), model.frozen)
+    return network
 
 
 def _unet(arguments: Mapping[str, Any]) -> nn.Module:

@@ -33,6 +33,8 @@ class ModelFile:
     parameters: Vector
     facts: dict[str, Any] = field(default_factory=dict)
     """For example {"spacing_mm": 1.0}; JSON values only."""
+    frozen: Vector = field(default_factory=lambda: np.zeros(0, np.float32))
+    """(F,) parameters of the backbone that stay as they are; `parameters` are the head's then."""
 
     def pack(self) -> bytes:
         """The file's bytes."""
@@ -40,7 +42,10 @@ class ModelFile:
 
         meta = {"name": self.name, "arguments": self.arguments, "layout": self.layout, "facts": self.facts}
         text = json.dumps(meta, sort_keys=True, separators=(",", ":"))
-        return save({"parameters": np.ascontiguousarray(self.parameters)}, metadata={"model": text})
+        arrays = {"parameters": np.ascontiguousarray(self.parameters)}
+        if self.frozen.size:
+            arrays["frozen"] = np.ascontiguousarray(self.frozen)
+        return save(arrays, metadata={"model": text})
 
     def with_parameters(self, parameters: Vector, **facts: Any) -> ModelFile:
         """The same network with other parameters and more facts."""
@@ -57,14 +62,17 @@ def unpack_model(content: bytes, what: str = "model file") -> ModelFile:
     from safetensors.numpy import load
 
     try:
-        vector = load(content)["parameters"]
+        arrays = load(content)
+        vector, frozen = arrays["parameters"], arrays.get("frozen", np.zeros(0, np.float32))
         (length,) = struct.unpack("<Q", content[:8])
         meta = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["model"])
         layout = tuple((str(name), tuple(int(side) for side in shape)) for name, shape in meta["layout"])
-        model = ModelFile(meta["name"], meta["arguments"], layout, vector, meta["facts"])
+        model = ModelFile(meta["name"], meta["arguments"], layout, vector, meta["facts"], frozen)
     except (SafetensorError, struct.error, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{what}: not a Consilium model file ({type(error).__name__})") from None
     size = sum(int(np.prod(shape, dtype=np.int64)) for _, shape in layout)
+    if frozen.dtype != np.float32 or frozen.ndim != 1:
+        raise InputError(f"{what}: its frozen parameters are {frozen.dtype}, not one float32 vector")
     if vector.dtype != np.float32 or vector.shape != (size,):
         raise InputError(
             f"{what}: {vector.size} parameters of {vector.dtype}, but its layout says {size} float32"

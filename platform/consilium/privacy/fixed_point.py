@@ -73,15 +73,6 @@ class FixedPoint:
         """The largest L2 norm of the sum of `sites` encoded updates of `size` coordinates, in ring units."""
         return sites * (2.0**self.bits * self.clip * (1 + NORM_SLACK) + math.sqrt(size) / 2 + 1)
 
-    def within(self, total: Ring, sites: int) -> bool:
-        """True if `sites` accepted updates can sum to the norm of `total` (P,); in exact integers."""
-        square = 0
-        for start in range(0, total.size, CHUNK):
-            part = total[start : start + CHUNK].view(np.int32).astype(np.int64)
-            high, low = part >> 16, part & 0xFFFF
-            square += (int(np.dot(high, high)) << 32) + (int(np.dot(high, low)) << 17) + int(np.dot(low, low))
-        return square <= int(self.longest(total.size, sites) ** 2)
-
     def encode(self, update: Real, tail: Tail, factor: float = 1.0, spare: int = 0) -> Ring:
         """(P,) float32 that has norm ≤ clip once multiplied by `factor`, and a tail → (P+K+spare,) uint32.
 
@@ -137,6 +128,16 @@ class FixedPoint:
         values = total.view(np.int32).tolist()
         reals = [value * 2.0**-TAIL_BITS for value in values]
         return Tail(values[0], reals[1], values[2], *reals[3:6])
+
+
+def fits(total: Ring, longest: float) -> bool:
+    """True if the norm of `total` (P,), read as signed integers, is at most `longest`; in exact integers."""
+    square = 0
+    for start in range(0, total.size, CHUNK):
+        part = total[start : start + CHUNK].view(np.int32).astype(np.int64)
+        high, low = part >> 16, part & 0xFFFF
+        square += (int(np.dot(high, high)) << 32) + (int(np.dot(high, low)) << 17) + int(np.dot(low, low))
+    return square <= int(longest) ** 2
 
 
 def add_into(accumulator: Ring, upload: Ring) -> None:

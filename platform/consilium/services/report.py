@@ -13,6 +13,7 @@ from consilium.contracts.reports import (
     Event,
     ModelScored,
     NumberedEvent,
+    PrivacyReport,
     RoundClosed,
     RoundOpened,
     RoundRow,
@@ -27,7 +28,7 @@ from consilium.vocabulary import RunStatus
 COLUMNS = (
     *("round", "dice_tc", "dice_wt", "dice_et", "dice_mean", "worst_site", "worst_site_mean", "scored"),
     *("loss", "participants", "participant_sites", "missing", "skipped_cases", "seconds"),
-    *("seconds_opening", "bytes_up", "bytes_down", "late_uploads"),
+    *("seconds_opening", "bytes_up", "bytes_down", "late_uploads", "epsilon"),
 )
 
 
@@ -38,7 +39,9 @@ def merge(row: RoundRow | None, event: ModelScored | RoundClosed) -> RoundRow:
     later one replaces what the earlier said. Row 0 has scores and no participants.
     """
     row = row or RoundRow(round=event.round)
-    return row.model_copy(update=_scores(event) if isinstance(event, ModelScored) else _outcome(event))
+    told = _scores(event) if isinstance(event, ModelScored) else _outcome(event)
+    spent = [each for each in (row.epsilon, event.epsilon) if each is not None]
+    return row.model_copy(update={**told, "epsilon": max(spent, default=None)})
 
 
 def rows(events: Iterable[Event]) -> tuple[RoundRow, ...]:
@@ -78,7 +81,7 @@ def rounds_csv(rounds: Iterable[RoundRow]) -> str:
                 *(row.round, *dice, row.worst_site, row.worst_site_mean, row.scored),
                 *(row.loss, row.participants, ";".join(row.participant_sites), missing),
                 *(row.skipped_cases, row.seconds, row.seconds_opening),
-                *(row.bytes_up, row.bytes_down, row.late_uploads),
+                *(row.bytes_up, row.bytes_down, row.late_uploads, row.epsilon),
             )
         )
     return out.getvalue()
@@ -98,11 +101,17 @@ def compose_report(
 
     `privacy` is None for a charter whose mechanism is none: nothing is proven. No path is given.
     """
+    privacy, dp = None, charter.privacy
+    if dp.mechanism != "none":
+        spent = max((row.epsilon for row in rounds if row.epsilon is not None), default=0.0)
+        privacy = PrivacyReport(
+            unit=dp.unit, mechanism=dp.mechanism, epsilon=spent, delta=dp.delta, target=dp.epsilon
+        )
     return RunReport(
         status=status,
         hospitals=len(charter.roster),
         secure_aggregation=charter.secure_aggregation.masked,
-        privacy=None,
+        privacy=privacy,
         rounds=rounds,
         seconds_total=seconds,
         model=f"{file}.safetensors" if file else None,

@@ -104,6 +104,7 @@ def save_row(session: Session, run: str, row: RoundRow) -> None:
             bytes_up=row.bytes_up,
             bytes_down=row.bytes_down,
             late_uploads=row.late_uploads,
+            epsilon=row.epsilon,
         )
     )
     session.flush()
@@ -132,6 +133,7 @@ def _row(record: Round, metrics: Sequence[Metric]) -> RoundRow:
         bytes_up=record.bytes_up,
         bytes_down=record.bytes_down,
         late_uploads=record.late_uploads,
+        epsilon=record.epsilon,
         sites=tuple(_site_row(metric) for metric in metrics),
     )
 

@@ -122,6 +122,7 @@ class Round(SQLModel, table=True):
     bytes_up: int = Field(default=0, sa_type=BigInteger)
     bytes_down: int = Field(default=0, sa_type=BigInteger)
     late_uploads: int = 0
+    epsilon: float | None = None
 
 
 class Metric(SQLModel, table=True):

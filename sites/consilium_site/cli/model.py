@@ -18,6 +18,10 @@ def new_model(
     out: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
     model: Annotated[str, typer.Option(help="A name from the registry: unet, segresnet.")] = "unet",
     arguments: Annotated[str, typer.Option(help="The network's arguments as a JSON object.")] = "{}",
+    backbone: Annotated[
+        Path | None,
+        typer.Option(help="A trained model file: keep it frozen and draw a new head only.", dir_okay=False),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the initial parameters.", min=0)] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -26,18 +30,23 @@ def new_model(
 
     from consilium.errors import InputError
     from consilium.learning import networks
-    from consilium.learning.parameters import write_model
+    from consilium.learning.parameters import read_model, write_model
 
     try:
-        drawn = networks.new_model(model, codec.loads(arguments), seed)
+        if backbone is not None:
+            drawn = networks.new_head(read_model(backbone), seed)
+        else:
+            drawn = networks.new_model(model, codec.loads(arguments), seed)
     except ValueError as error:
         raise InputError(str(error)) from None
     out.parent.mkdir(parents=True, exist_ok=True)
     digest = write_model(out, drawn)
+    told = {"model": drawn.name, "parameters": drawn.parameters.size, "frozen": drawn.frozen.size}
     if json:
-        typer.echo(codec.dumps({"model": model, "parameters": drawn.parameters.size, "sha256": digest}))
-    else:
-        typer.echo(f"{out}: {model}, {drawn.parameters.size:,} parameters, SHA-256 {digest}")
+        typer.echo(codec.dumps({**told, "sha256": digest}))
+        return
+    kept = f" to train over {drawn.frozen.size:,} frozen ones" if drawn.frozen.size else ""
+    typer.echo(f"{out}: {drawn.name}, {drawn.parameters.size:,} parameters{kept}, SHA-256 {digest}")
 
 
 def predict(

@@ -1,0 +1,97 @@
+"""The sum of one site's units: each clipped, rounded and checked in integers, then noise, then the ring.
+
+What a unit adds has an L2 norm of at most Δ whatever its gradient, loss or scores are (Abadi et al. 2016,
+in integers as Kairouz, Liu and Steinke 2021).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consilium.privacy.noise import Words, discrete_gaussian
+from consilium.privacy.plan import (
+    EVALUATION_SHARE,
+    LOSS_MOST,
+    LOSS_SHARE,
+    TAIL,
+    PrivacyPlan,
+)
+
+Vector = NDArray[np.float32]
+Integers = NDArray[np.int64]
+SHRINK = 1.0 - 1e-6
+"""Keeps float32 rounding of a product from lengthening a vector that is cut to its bound."""
+
+
+def bounded(vector: Vector, scale: float, bound: int) -> Integers:
+    """`vector` (P,) times `scale`, shortened to norm ≤ `bound` and rounded to integers (P,).
+
+    The norm of the result, in exact integers, is at most `bound`. A vector with a NaN or infinite coordinate
+    counts as zero. A vector within the bound is rounded to nearest; one that rounding would lengthen
+    beyond it is cut towards zero.
+    """
+    norm = math.sqrt(_square(vector.astype(np.float64))) * scale
+    if not math.isfinite(norm):
+        return np.zeros(vector.size, np.int64)
+    factor = scale * min(1.0, bound / norm) if norm else scale
+    rounded: Integers = np.rint(vector * factor).astype(np.int64)
+    square = int(np.square(rounded).sum())
+    if square <= bound * bound:
+        return rounded
+    shorter = factor * bound / math.sqrt(square) * SHRINK
+    cut: Integers = np.trunc(vector * shorter).astype(np.int64)
+    if int(np.square(cut).sum()) > bound * bound:
+        return np.zeros(vector.size, np.int64)
+    return cut
+
+
+class PatientSum:
+    """Adds units of one site for one round. `parameters` is P, or 0 where only scores are summed."""
+
+    def __init__(self, plan: PrivacyPlan, parameters: int) -> None:
+        self.plan, self.parameters = plan, parameters
+        self.total = np.zeros(parameters + TAIL, np.int64)
+        scores = EVALUATION_SHARE if plan.unit == "site" else 0.0
+        self._step = math.sqrt(1.0 - LOSS_SHARE**2 - scores**2)
+
+    def train(self, descent: Vector, loss: float) -> None:
+        """Add one unit's direction of descent (P,) and its loss; not finite counts as zero."""
+        plan = self.plan
+        bound = math.floor(plan.bound * self._step)
+        self.total[: self.parameters] += bounded(descent, 2.0**plan.bits, bound)
+        told = min(max(loss, 0.0), LOSS_MOST) / LOSS_MOST if math.isfinite(loss) else 0.0
+        self.total[self.parameters + 1] += math.floor(told * LOSS_SHARE * plan.bound)
+
+    def evaluate(self, dice: tuple[float, float, float]) -> None:
+        """Add one unit's Dice by region, each in [0, 1]: half of the bound counts the unit."""
+        whole = math.floor(self.plan.bound * scores_share(self.plan))
+        self.total[self.parameters + 2] += whole // 2
+        for place, value in enumerate(dice):
+            told = min(max(value, 0.0), 1.0) if math.isfinite(value) else 0.0
+            self.total[self.parameters + 3 + place] += math.trunc((told - 0.5) * whole)
+
+    def noised(self, words: Words) -> NDArray[np.uint32]:
+        """The sum with this site's share of the noise on every coordinate, (P+6,) mod 2**32.
+
+        The noise of a round is drawn here once: keep the result and never call this twice for one round.
+        """
+        return ring(self.total, self.plan.share, words)
+
+
+def ring(total: Integers, std: float, words: Words) -> NDArray[np.uint32]:
+    """Integers with noise of this deviation (none at 0) as words of Z_2^32."""
+    noisy = total + discrete_gaussian(std, total.size, words) if std else total
+    return noisy.astype(np.uint32)
+
+
+def scores_share(plan: PrivacyPlan) -> float:
+    """Part of the bound that scores may take."""
+    return EVALUATION_SHARE if plan.unit == "site" else 1.0
+
+
+def _square(vector: NDArray[np.float64]) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.square(vector).sum())
