@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from consilium import __version__
-from consilium.api import problems, runs, sites, studies
+from consilium.api import privacy, problems, runs, sites, studies
 from consilium.api.deps import Platform, need_token
 from consilium.api.limits import BodyLimit
 from consilium.api.settings import Settings, bearer_token
@@ -22,6 +22,7 @@ TAGS = [
     {"name": "sites", "description": "Hospitals, their keys and their signs of life."},
     {"name": "studies", "description": "Charters, initial models and the hospitals' signed decisions."},
     {"name": "runs", "description": "Launching, watching and stopping runs; reports and models."},
+    {"name": "privacy", "description": "What a study's privacy takes, before it is agreed on."},
     {"name": "aggregator", "description": "Events of a run; needs the run's own token."},
     {"name": "platform", "description": "The platform itself."},
 ]
@@ -79,7 +80,7 @@ def create_app(settings: Settings, flower: Flower | None = None) -> FastAPI:
     app.add_middleware(BodyLimit)
     app.include_router(platform_router)
     guarded = [Depends(need_token)]
-    for router in (sites.router, studies.router, runs.router):
+    for router in (sites.router, studies.router, runs.router, privacy.router):
         app.include_router(router, dependencies=guarded)
     app.include_router(runs.events)
     app.add_api_route("/openapi.json", app.openapi, dependencies=guarded, include_in_schema=False)

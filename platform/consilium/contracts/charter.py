@@ -217,7 +217,9 @@ class Charter(Document):
             )
         if dp.unit == "patient" and self.training.batch < 2:
             raise ValueError("training.batch: patches of a patient and pass, must be 2 or more")
-        if self.plan is not None and dp.mechanism == "local":
+        assert self.plan is not None
+        self.plan.check_ring()
+        if dp.mechanism == "local":
             FixedPoint(len(self.roster), self.secure_aggregation.clip, self.secure_aggregation.scale_bits, 1)
         return self
 

@@ -38,7 +38,15 @@ def spent_evaluating(plan: PrivacyPlan, evaluations: int) -> float:
 
 def promised(plan: PrivacyPlan) -> float:
     """ε of the whole run, all evaluations included: what the charter's ceiling must cover."""
-    return spent(plan, charged_rounds(plan), plan.evaluations)
+    return _promised(plan, plan.noise)
+
+
+def _promised(plan: PrivacyPlan, noise: float) -> float:
+    steps = charged_rounds(plan) * (plan.steps if plan.unit == "patient" else 1)
+    trained = epsilon_of(noise, plan.sampling, steps, plan.delta)
+    if plan.unit == "site":
+        return trained
+    return max(trained, epsilon_of(noise, 1.0, plan.evaluations, plan.delta))
 
 
 def charged_rounds(plan: PrivacyPlan) -> int:
@@ -88,18 +96,25 @@ def _gaussian(noise: float, delta: float) -> float:
 
 
 def calibrated(plan: PrivacyPlan, epsilon: float) -> PrivacyPlan:
-    """The plan with the least noise multiplier, to 3 digits, that keeps ε ≤ `epsilon` over the whole run.
+    """The plan with the least noise that keeps ε ≤ `epsilon` over the whole run.
 
     Raises:
-        ValueError: no multiplier up to 1e6 does, or the ring has no room for it.
+        ValueError: no noise does, or the ring of the plan's scale has no room for it.
+    """
+    return replace(plan, noise=least_noise(plan, epsilon), epsilon=epsilon)
+
+
+def least_noise(plan: PrivacyPlan, epsilon: float) -> float:
+    """The least multiplier, to 4 digits upwards, that keeps ε ≤ `epsilon`; the plan's own is ignored.
+
+    Raises:
+        ValueError: no multiplier up to 1e6 does.
     """
     low, high = LEAST_NOISE, MOST_NOISE
-    if promised(replace(plan, noise=high, bits=0)) > epsilon:
+    if _promised(plan, high) > epsilon:
         raise ValueError(f"ε {epsilon} at δ {plan.delta}: no noise up to {MOST_NOISE:g} keeps it")
-    while high / low > 1.0005:
+    while high / low > 1.0002:
         middle = math.sqrt(low * high)
-        if promised(replace(plan, noise=middle, bits=0)) > epsilon:
-            low = middle
-        else:
-            high = middle
-    return replace(plan, noise=float(f"{high * 1.0005:.4g}"), epsilon=epsilon)
+        low, high = (middle, high) if _promised(plan, middle) > epsilon else (low, middle)
+    digits = 3 - math.floor(math.log10(high))
+    return math.ceil(high * 10.0**digits) / 10.0**digits

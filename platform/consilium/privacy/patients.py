@@ -49,9 +49,14 @@ def bounded(vector: Vector, scale: float, bound: int) -> Integers:
 
 
 class PatientSum:
-    """Adds units of one site for one round. `parameters` is P, or 0 where only scores are summed."""
+    """Adds units of one site for one round. `parameters` is P, or 0 where only scores are summed.
+
+    Raises:
+        ValueError: sums of the plan's sites could leave the ring, or its noise is too coarse.
+    """
 
     def __init__(self, plan: PrivacyPlan, parameters: int) -> None:
+        plan.check_ring()
         self.plan, self.parameters = plan, parameters
         self.total = np.zeros(parameters + TAIL, np.int64)
         scores = EVALUATION_SHARE if plan.unit == "site" else 0.0

@@ -21,6 +21,10 @@ TAIL = 6
 TAILS = 12.0
 """Standard deviations of noise for which the ring has room: beyond them with probability 1e-32."""
 
+LEAST_SHARE = 2.5
+"""Integer steps that a site's noise must span, so that sums of it are as good as one discrete Gaussian."""
+MOST_STEPS = 100_000
+
 Unit = Literal["patient", "site"]
 Mechanism = Literal["distributed", "local", "central"]
 
@@ -34,7 +38,7 @@ class PrivacyPlan:
     the mechanism is local).
 
     Raises:
-        ValueError: a number is outside its range, or sums could leave the ring of 2**32.
+        ValueError: a number is outside its range.
     """
 
     unit: Unit
@@ -75,11 +79,10 @@ class PrivacyPlan:
                 f"privacy.evaluations {self.evaluations} must be from 1 to {self.rounds + 1}: one is of the "
                 "final model"
             )
-        if self.largest() >= 2**31:
+        if self.rounds * self.steps > MOST_STEPS:
             raise ValueError(
-                f"secure_aggregation.scale_bits {self.bits}: sums of {self.sites} sites with up to "
-                f"{self.most} clipped vectors each and their noise could wrap the ring of 2**32; lower "
-                "scale_bits, privacy.cohort_cap or privacy.noise"
+                f"rounds.count {self.rounds} × training.steps {self.steps}: no more than {MOST_STEPS:,} "
+                "noisy steps can be accounted for"
             )
 
     @property
@@ -118,6 +121,20 @@ class PrivacyPlan:
         """The largest L2 norm of a sum of so many survivors: their units' bounds and its noise."""
         noise = self.noise_of(survivors) * (math.sqrt(self.parameters + TAIL) + TAILS)
         return survivors * self.most * self.bound + noise
+
+    def check_ring(self) -> None:
+        """Raise `ValueError` if sums could leave the ring of 2**32, or if noise is coarse."""
+        if max(self.share, self.noise_of(1)) < LEAST_SHARE:
+            raise ValueError(
+                f"secure_aggregation.scale_bits {self.bits}: noise of {self.noise_of(1):.2g} integer steps a "
+                f"site is too coarse, {LEAST_SHARE} is the least; raise scale_bits"
+            )
+        if self.largest() >= 2**31:
+            raise ValueError(
+                f"secure_aggregation.scale_bits {self.bits}: sums of {self.sites} sites with up to "
+                f"{self.most} clipped vectors each and their noise could wrap the ring of 2**32; lower "
+                "scale_bits, privacy.cohort_cap or privacy.noise"
+            )
 
     def divisor(self, survivors: int) -> float:
         """What a sum is divided by: units expected of so many sites, a constant of the charter."""
