@@ -62,7 +62,7 @@ async def upload_initial(study: Sha256, request: Request, parts: Parts) -> Study
     """
     charter = await run_in_threadpool(_charter, parts, study)
     file = charter.model.initial
-    limit = largest_model(charter.model.parameters)
+    limit = largest_model(charter.model)
     with Incoming(parts.home.model(file), file, limit, "initial model") as incoming:
         async for chunk in request.stream():
             incoming.write(chunk)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+
+class Unit(StrEnum):
+    """The unit of privacy, or none."""
+
+    NONE = "none"
+    PATIENT = "patient"
+    SITE = "site"
 
 
 def register(app: typer.Typer) -> None:
@@ -27,8 +36,27 @@ def demo(
     rounds: Annotated[
         int | None, typer.Option(help="Rounds (default: 8 on phantoms, 5 on real scans).", min=1)
     ] = None,
-    cases: Annotated[int, typer.Option(help="Phantom cases a hospital.", min=1)] = 12,
-    size: Annotated[int, typer.Option(help="Phantom side, voxels, a multiple of 8.", min=32)] = 48,
+    cases: Annotated[
+        int | None, typer.Option(help="Phantom cases a hospital (default: 12; 40 with --privacy).", min=1)
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Phantom side, voxels, a multiple of 8 (default: 48; 32 with --privacy).", min=32),
+    ] = None,
+    privacy: Annotated[
+        Unit, typer.Option(help="Whose part in the model gets a proven bound; trains a head only.")
+    ] = Unit.NONE,
+    epsilon: Annotated[
+        float, typer.Option(help="The most ε that the run may spend, with --privacy.", min=0.1, max=100.0)
+    ] = 8.0,
+    backbone: Annotated[
+        Path | None,
+        typer.Option(
+            help="Trained model to freeze, with --privacy (default: trained here on other phantoms).",
+            dir_okay=False,
+            exists=True,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of phantoms, model and training.", min=0)] = 0,
     port: Annotated[int, typer.Option(help="The portal's port.")] = 8501,
     headless: Annotated[
@@ -41,5 +69,22 @@ def demo(
 
     from consilium.demo.run import Demo, Options
 
-    options = Options(home, data, hospitals, rounds, cases, size, seed, port, headless, report)
+    private: Literal["patient", "site"] | None = None
+    if privacy is not Unit.NONE:
+        private = "patient" if privacy is Unit.PATIENT else "site"
+    options = Options(
+        home=home,
+        data=data,
+        hospitals=hospitals,
+        rounds=rounds,
+        cases=cases or (40 if private else 12),
+        size=size or (32 if private else 48),
+        seed=seed,
+        port=port,
+        headless=headless,
+        report=report,
+        privacy=private,
+        epsilon=epsilon,
+        backbone=backbone,
+    )
     raise typer.Exit(Demo(options, Console()).go())

@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -21,7 +22,7 @@ from consilium.contracts.reports import RunReport
 from consilium.demo.consortium import Consortium, run_script
 from consilium.demo.hospitals import Hospital, phantom_hospitals, real_hospitals
 from consilium.demo.show import live_line, round_line
-from consilium.demo.study import REAL, demo_charter, phantom_recipe
+from consilium.demo.study import REAL, Promise, demo_charter, phantom_recipe, private_recipe
 from consilium.errors import InputError, ProcessFailed
 from consilium.files import write_atomic
 from consilium.flower.processes import check_installed
@@ -29,6 +30,9 @@ from consilium.services.client import ApiClient
 from consilium.services.supervision import stop_on_signals, wait_until
 from consilium.vocabulary import Decision, RunStatus, text_of
 
+PUBLIC = ("eastgate", "fairhaven", "glenmoor")
+PUBLIC_CASES = 16
+BACKBONE_STEPS = 240
 FINAL = (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.STOPPED)
 
 
@@ -46,6 +50,9 @@ class Options:
     port: int
     headless: bool
     report: Path | None
+    privacy: Literal["patient", "site"] | None = None
+    epsilon: float = 8.0
+    backbone: Path | None = None
 
 
 class Demo:
@@ -54,6 +61,13 @@ class Demo:
     def __init__(self, options: Options, console: Console) -> None:
         self.options, self.console = options, console
         self.recipe = REAL if options.data else phantom_recipe(options.size)
+        if options.privacy:
+            self.recipe = private_recipe(self.recipe, options.privacy)
+        if options.privacy and options.data and options.backbone is None:
+            raise InputError(
+                "--privacy with --data: name a trained model with --backbone; a private study trains its "
+                "head only. `consilium-site pretrain` makes one from public cases"
+            )
         self.home = Home(empty_home(options.home))
         self.hospitals = self._hospitals()
         cores = len(os.sched_getaffinity(0))
@@ -97,34 +111,53 @@ class Demo:
 
     def _write_data(self) -> None:
         """Phantom cases for every hospital; with `--data` they are linked already."""
-        if self.options.data is not None:
-            return
-        for index, hospital in enumerate(self.hospitals):
-            run_script(
-                "consilium-site",
-                "phantom",
-                str(hospital.data),
-                *("--site", hospital.site),
-                *("--cases", str(self.options.cases)),
-                *("--size", str(self.options.size)),
-                *("--seed", str(self.options.seed + index)),
-            )
+        if self.options.data is None:
+            for index, hospital in enumerate(self.hospitals):
+                self._phantoms(hospital.data, hospital.site, self.options.cases, self.options.seed + index)
+        if self.options.privacy and self.options.backbone is None:
+            self._pretrain()
+
+    def _phantoms(self, folder: Path, site: str, cases: int, seed: int) -> None:
+        size = str(self.options.size)
+        words = ("--site", site, "--cases", str(cases), "--size", size, "--seed", str(seed))
+        run_script("consilium-site", "phantom", str(folder), *words)
+
+    def _pretrain(self) -> None:
+        """A backbone from phantoms of scanners that no hospital of the demo has: its public cases."""
+        self.console.print("[dim]· training a backbone on public phantoms (about a minute)[/]")
+        public = self.home.root / "public"
+        for number, site in enumerate(PUBLIC):
+            self._phantoms(public, site, PUBLIC_CASES, self.options.seed + 1000 + number)
+        network = ("--model", "segresnet", "--arguments", '{"filters": 8}')
+        training = ("--spacing", str(self.recipe.spacing_mm), "--patch", str(self.recipe.patch))
+        words = (*network, *training, "--batch", "4", "--steps", str(BACKBONE_STEPS))
+        run_script("consilium-site", "pretrain", str(public), str(self.backbone), *words)
+
+    @property
+    def backbone(self) -> Path:
+        """The model whose parameters stay frozen under a promise."""
+        return self.options.backbone or self.home.platform / "backbone.safetensors"
 
     def _create_study(self, client: ApiClient) -> Charter:
         """Initial model and charter; both are uploaded, and the charter kept as a file for people."""
         initial = self.home.platform / "initial.safetensors"
-        run_script(
-            "consilium-site", "new-model", "--model", "unet", "--seed", str(self.options.seed), str(initial)
-        )
+        which = ("--backbone", str(self.backbone)) if self.options.privacy else ("--model", "unet")
+        run_script("consilium-site", "new-model", *which, "--seed", str(self.options.seed), str(initial))
         roster = {h.site: (h.title, self.consortium.bundles[h.site]["identity"]) for h in self.hospitals}
         content = initial.read_bytes()
         rounds = self.options.rounds or self.recipe.rounds
-        charter = demo_charter(self.recipe, content, roster, rounds, self.options.seed)
+        charter = demo_charter(self.recipe, content, roster, rounds, self.options.seed, self._promise())
         write_atomic(self.home.charters / f"{charter.id}.json", charter.canonical())
         client.create_study(charter)
         client.upload_initial(charter.id, content)
         self.console.print(f"Study [bold]{charter.title}[/] ({charter.id[:12]})", highlight=False)
         return charter
+
+    def _promise(self) -> Promise | None:
+        if self.options.privacy is None:
+            return None
+        cases = sum(1 for each in self.hospitals for path in each.data.iterdir() if path.is_dir())
+        return Promise(self.options.privacy, self.options.epsilon, cases)
 
     def _approve(self, client: ApiClient, charter: Charter) -> None:
         """Each site approves with the real command, once the charter has reached its inbox."""

@@ -23,6 +23,8 @@ def round_line(row: RoundRow, planned: int, hospitals: int) -> str:
     if row.round == 0:
         return line + "  untrained"
     line += f"  {row.participants}/{hospitals} hospitals  {row.seconds:.1f} s"
+    if row.epsilon is not None:
+        line += f"  ε {row.epsilon:.2f}"
     line += "".join(f"  [yellow]{each.site}: {text_of(each.reason)}[/]" for each in row.missing[:NAMED])
     return line + (f"  and {len(row.missing) - NAMED} more" if len(row.missing) > NAMED else "")
 

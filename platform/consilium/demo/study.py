@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from consilium.contracts.charter import Charter, colluding_bound, largest_scale_bits, threshold
 from consilium.errors import InputError
 from consilium.files import sha256_hex
 from consilium.learning.parameters import unpack_model
+from consilium.privacy import accounting
+from consilium.privacy.plan import PrivacyPlan
+from consilium.privacy.planning import finest, safe_delta
 
 CLIP = 64.0
 WEIGHT_CAP = 256
@@ -29,6 +32,19 @@ class Recipe:
     deadline_seconds: float
 
 
+@dataclass(frozen=True)
+class Promise:
+    """The privacy of a demo: whose part is bounded, by which ε, for cohorts of this size."""
+
+    unit: Literal["patient", "site"]
+    epsilon: float
+    patients: int
+    """All cases of the demo, training and held out; one patient each."""
+
+
+MOST_DELTA = 1e-4
+PATIENT_CLIP, PATIENT_RATE = 0.3, 5.0
+"""Clip and server learning rate of the head: gradients of its loss are rarely longer."""
 REAL = Recipe("Brain tumour segmentation on BraTS cases", 5, 20, 96, 2, 1.0, 2e-3, 900.0)
 FIELD_OF_VIEW_MM = 192.0
 
@@ -45,10 +61,24 @@ def phantom_recipe(size: int) -> Recipe:
     return Recipe("Brain tumour segmentation on digital phantoms", 8, 20, size, 4, spacing, 2e-3, 300.0)
 
 
+def private_recipe(recipe: Recipe, unit: str) -> Recipe:
+    """The recipe under a promise: one step a round for patients, more rounds, two patches a patient."""
+    title = f"{recipe.title}, private by {unit}"
+    return replace(recipe, title=title, rounds=12, steps=1 if unit == "patient" else recipe.steps, batch=2)
+
+
 def demo_charter(
-    recipe: Recipe, initial: bytes, hospitals: Mapping[str, tuple[str, str]], rounds: int, seed: int
+    recipe: Recipe,
+    initial: bytes,
+    hospitals: Mapping[str, tuple[str, str]],
+    rounds: int,
+    seed: int,
+    promise: Promise | None = None,
 ) -> Charter:
-    """The charter of a demo; `hospitals` maps a site to (title, identity key), `initial` is a model file."""
+    """The charter of a demo; `hospitals` maps a site to (title, identity key), `initial` is a model file.
+
+    Under a promise its noise is the least that keeps ε over all rounds and evaluations.
+    """
     model, n = unpack_model(initial), len(hospitals)
     document: dict[str, Any] = {
         "title": recipe.title,
@@ -61,6 +91,7 @@ def demo_charter(
             "arguments": model.arguments,
             "parameters": model.parameters.size,
             "initial": sha256_hex(initial),
+            "frozen": model.frozen.size,
         },
         "training": {
             "spacing_mm": recipe.spacing_mm,
@@ -88,4 +119,40 @@ def demo_charter(
             for site, (title, identity) in sorted(hospitals.items())
         ],
     }
+    return _promising(document, promise) if promise else Charter.model_validate(document)
+
+
+def _promising(document: dict[str, Any], promise: Promise) -> Charter:
+    """The charter with a privacy block that keeps the promise, and the finest scale that fits its sums."""
+    n = len(document["roster"])
+    cohort = max(1, round(promise.patients * 0.75 / n))
+    agg = document["secure_aggregation"]
+    dp: dict[str, Any] = {
+        "mechanism": "distributed" if agg["masked"] else "local",
+        "unit": promise.unit,
+        "epsilon": promise.epsilon,
+        "delta": min(MOST_DELTA, safe_delta(promise.patients)),
+        "clip": PATIENT_CLIP if promise.unit == "patient" else 1.0,
+        "cohort": cohort,
+        "cohort_cap": 4 * promise.patients,
+        "evaluations": 3,
+    }
+    document["release"] = {"site_metrics": False}
+    document["strategy"] = {"learning_rate": PATIENT_RATE if promise.unit == "patient" else 1.0}
+    plan = PrivacyPlan(
+        sites=n,
+        threshold=agg["threshold"],
+        colluding=agg["colluding"],
+        parameters=document["model"]["parameters"],
+        rounds=document["rounds"]["count"],
+        steps=document["training"]["steps"],
+        sampling=1.0,
+        noise=1.0,
+        bits=0,
+        **dp,
+    )
+    noisy = accounting.calibrated(plan, promise.epsilon)
+    fine = finest(lambda bits: replace(noisy, bits=min(bits, agg["scale_bits"])))
+    document["privacy"] = {**dp, "noise": fine.noise}
+    document["secure_aggregation"] = {**agg, "scale_bits": fine.bits}
     return Charter.model_validate(document)

@@ -117,7 +117,7 @@ def _keep_model(database: Database, home: Home, run_id: str, file: str) -> int |
     """Copy the final model out of the checkpoints: its bytes, or why that failed. Outside transactions."""
     with database.read() as session:
         study = get_study(session, get_run(session, run_id).study)
-        limit = largest_model(read_charter(study.charter).model.parameters)
+        limit = largest_model(read_charter(study.charter).model)
     source = home.run(run_id) / "checkpoints" / f"{file}.safetensors"
     try:
         return copy_checked(source, home.model(file), file, limit)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from consilium.contracts.charter import Model
 from consilium.errors import InputError
 
 CHUNK = 1 << 20
@@ -16,9 +17,9 @@ HEADER_BYTES = 1 << 20
 """Room for the safetensors header beside the parameters themselves."""
 
 
-def largest_model(parameters: int) -> int:
+def largest_model(model: Model) -> int:
     """Most bytes that a safetensors file of this many float32 parameters may have."""
-    return 4 * parameters + HEADER_BYTES
+    return 4 * (model.parameters + model.frozen) + HEADER_BYTES
 
 
 class Incoming:

@@ -11,6 +11,7 @@ import typer
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command("new-model")(new_model)
+    app.command()(pretrain)
     app.command()(predict)
 
 
@@ -47,6 +48,48 @@ def new_model(
         return
     kept = f" to train over {drawn.frozen.size:,} frozen ones" if drawn.frozen.size else ""
     typer.echo(f"{out}: {drawn.name}, {drawn.parameters.size:,} parameters{kept}, SHA-256 {digest}")
+
+
+def pretrain(
+    data: Annotated[
+        Path, typer.Argument(help="BraTS case folders that you may use freely.", file_okay=False)
+    ],
+    out: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+    model: Annotated[str, typer.Option(help="A name from the registry: unet, segresnet.")] = "segresnet",
+    arguments: Annotated[str, typer.Option(help="The network's arguments as a JSON object.")] = "{}",
+    spacing: Annotated[float, typer.Option(help="Voxel size in mm, as in the study's charter.")] = 1.0,
+    patch: Annotated[int, typer.Option(help="Patch side in voxels, a multiple of 8.", min=16)] = 96,
+    batch: Annotated[int, typer.Option(help="Patches a step.", min=1)] = 2,
+    steps: Annotated[int, typer.Option(help="Training steps.", min=1)] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of parameters and patches.", min=0)] = 0,
+    threads: Annotated[int | None, typer.Option(help="CPU threads (default: torch's).", min=1)] = None,
+) -> None:
+    """Train a backbone for a private study on public cases; `new-model --backbone` makes its head."""
+    import json as codec
+    import tempfile
+
+    import torch
+    from rich.progress import Progress
+
+    from consilium.learning.parameters import write_model
+    from consilium_site import pretrain as room
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with Progress(transient=True) as shown, tempfile.TemporaryDirectory() as cache:
+        task = shown.add_task("training the backbone", total=steps)
+        trained = room.pretrain(
+            *(data, Path(cache), model, codec.loads(arguments)),
+            spacing_mm=spacing,
+            patch=patch,
+            batch=batch,
+            steps=steps,
+            seed=seed,
+            progress=lambda done, total: shown.update(task, completed=done, total=total),
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    digest = write_model(out, trained)
+    typer.echo(f"{out}: {model}, {trained.parameters.size:,} parameters, SHA-256 {digest}")
 
 
 def predict(
