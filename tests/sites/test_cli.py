@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(sys.executable).parent / "consilium-site"
-
-
-def call(*arguments: object, home: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "200"}
-    if home is not None:
-        environment["CONSILIUM_SITE_HOME"] = str(home)
-    words = [str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+from commands import call
 
 
 def test_init_makes_keys_once_and_tells_only_public_halves(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from consilium.errors import Conflict, InputError, Refused
 from consilium.files import write_atomic
 from consilium.privacy.signatures import verify
 from consilium.services.models import Incoming, largest_model
+from consilium.services.promises import check_promise
 from consilium.store.runs import get_run
 from consilium.store.studies import (
     all_studies,
@@ -37,8 +38,10 @@ router = APIRouter(tags=["studies"])
 def create_study(charter: Charter, parts: Parts) -> StudyView:
     """Create the study of a charter; its id is the SHA-256 of the canonical JSON.
 
-    The same charter twice is one study. Every site of the roster must be registered with the same key.
+    The same charter twice is one study. Every site of the roster must be registered with the same key, and
+    the noise of a privacy plan must keep the ε that it promises.
     """
+    check_promise(charter)
     with parts.database.write() as session:
         study = session.get(Study, charter.id)
         if study is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from consilium.cli import demo, privacy, serve, simulate, study
+from consilium.cli import audit, demo, privacy, serve, simulate, study
 
 app = typer.Typer(
     name="consilium",
@@ -16,4 +16,5 @@ demo.register(app)
 simulate.register(app)
 serve.register(app)
 app.add_typer(study.app, name="study", help="Create, launch, watch and stop studies.")
-app.add_typer(privacy.app, name="privacy", help="Plan a study's differential privacy.")
+audit.register(privacy.app)
+app.add_typer(privacy.app, name="privacy", help="Plan and audit a study's differential privacy.")

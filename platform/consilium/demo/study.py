@@ -40,6 +40,7 @@ class Promise:
     epsilon: float
     patients: int
     """All cases of the demo, training and held out; one patient each."""
+    sampling: float = 1.0
 
 
 MOST_DELTA = 1e-4
@@ -132,6 +133,7 @@ def _promising(document: dict[str, Any], promise: Promise) -> Charter:
         "unit": promise.unit,
         "epsilon": promise.epsilon,
         "delta": min(MOST_DELTA, safe_delta(promise.patients)),
+        "sampling": promise.sampling if promise.unit == "patient" else 1.0,
         "clip": PATIENT_CLIP if promise.unit == "patient" else 1.0,
         "cohort": cohort,
         "cohort_cap": 4 * promise.patients,
@@ -146,7 +148,6 @@ def _promising(document: dict[str, Any], promise: Promise) -> Charter:
         parameters=document["model"]["parameters"],
         rounds=document["rounds"]["count"],
         steps=document["training"]["steps"],
-        sampling=1.0,
         noise=1.0,
         bits=0,
         **dp,

@@ -65,6 +65,13 @@ class PrivacyPlan:
                 f"privacy: clip {self.clip}, noise {self.noise} and sampling {self.sampling} must be "
                 "positive, sampling at most 1"
             )
+        if not 0 <= self.colluding < self.threshold <= self.sites:
+            raise ValueError(
+                f"secure_aggregation: colluding {self.colluding} must be below threshold {self.threshold}, "
+                f"and that at most the number of sites, {self.sites}"
+            )
+        if not 0 < self.delta < 1:
+            raise ValueError(f"privacy.delta {self.delta} must lie between 0 and 1")
         if self.unit == "patient" and not 1 <= self.cohort <= self.cohort_cap:
             raise ValueError(f"privacy.cohort {self.cohort} must be from 1 to cohort_cap {self.cohort_cap}")
         if self.unit == "site" and self.sampling != 1:
@@ -145,12 +152,16 @@ class PrivacyPlan:
 
         Evaluations lie evenly: with two, the untrained model and the final one.
         """
-        if self.evaluations == 1:
-            return order_round == self.rounds + 1
-        gap = self.rounds / (self.evaluations - 1)
-        return order_round in {1 + round(number * gap) for number in range(self.evaluations)}
+        return order_round in self._scored()
 
     def evaluated(self, closed: int, finished: bool) -> int:
         """Evaluations charged once `closed` rounds are closed, and the final one if `finished`."""
         last = self.rounds + 1 if finished else closed
-        return sum(self.evaluates(number) for number in range(1, last + 1))
+        return sum(number <= last for number in self._scored())
+
+    def _scored(self) -> set[int]:
+        """Rounds that start with a model that is scored."""
+        if self.evaluations == 1:
+            return {self.rounds + 1}
+        gap = self.rounds / (self.evaluations - 1)
+        return {1 + round(number * gap) for number in range(self.evaluations)}

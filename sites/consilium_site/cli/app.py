@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from consilium_site.cli import agent, data, inbox, model, simulated
+from consilium_site.cli import agent, budget, data, inbox, model, simulated
 
 app = typer.Typer(
     name="consilium-site",
@@ -14,6 +14,7 @@ app = typer.Typer(
 )
 agent.register(app)
 inbox.register(app)
+budget.register(app)
 data.register(app)
 model.register(app)
 simulated.register(app)

@@ -87,6 +87,9 @@ def _decide(home: SiteHome, prefix: str, decision: str) -> None:
             "give 6 characters or more of one that `consilium-site inbox` lists"
         )
     _show(matches[0], brief=True)
+    asked = matches[0]["charter"]["privacy"]
+    if decision == "approved" and asked["mechanism"] != "none":
+        _tell_budget(home, asked)
     body = SiteDecision.model_validate(
         {
             "site": read_bundle(home).site,
@@ -97,6 +100,30 @@ def _decide(home: SiteHome, prefix: str, decision: str) -> None:
     )
     _ask(home, "/decisions", body.canonical())
     typer.echo(f"{decision}: {matches[0]['charter']['title']} ({matches[0]['id'][:12]})")
+
+
+def _promise(privacy: dict[str, Any]) -> str:
+    """What the charter proves of one patient, in a line."""
+    if privacy["mechanism"] == "none":
+        return "none: no proven bound on what one patient adds"
+    who = "patient (all scans of one person here)" if privacy["unit"] == "patient" else "site, not patient"
+    return (
+        f"ε ≤ {privacy['epsilon']:g} at δ {privacy['delta']:g} over the run, {privacy['mechanism']} noise; "
+        f"unit: {who}"
+    )
+
+
+def _tell_budget(home: SiteHome, asked: dict[str, Any]) -> None:
+    from consilium_site.cli.budget import ask_budget
+
+    left = ask_budget(home)["left"]
+    typer.echo(
+        f"  budget    the study may spend ε {asked['epsilon']:g}, this site's patients have {left:.2f} left"
+    )
+    if asked["epsilon"] > left:
+        typer.echo(
+            "            the vault will refuse the rounds that would spend more: see `consilium-site budget`"
+        )
 
 
 def _show(row: dict[str, Any], *, brief: bool = False) -> None:
@@ -116,7 +143,7 @@ def _show(row: dict[str, Any], *, brief: bool = False) -> None:
         "masked: the aggregator learns their sum only" if masked else "reach the aggregator in the clear"
     )
     typer.echo(f"  updates   {updates}")
-    typer.echo(f"  privacy   {charter['privacy']['mechanism']}: no proven bound on what one patient adds")
+    typer.echo(f"  privacy   {_promise(charter['privacy'])}")
     shared = charter["release"]["site_metrics"]
     typer.echo(
         f"  metrics   this site's own Dice is {'shared with the consortium' if shared else 'not shared'}"

@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
     app.command("new-model")(new_model)
     app.command()(pretrain)
     app.command()(predict)
+    app.command()(membership)
 
 
 def new_model(
@@ -105,3 +106,29 @@ def predict(
     with Console(stderr=True).status("outlining the tumour"):
         volumes = predict_case(model, case, out)
     typer.echo(f"{out}: " + ", ".join(f"{name} {value:.1f} ml" for name, value in volumes.items()))
+
+
+def membership(
+    model: Annotated[Path, typer.Argument(help="A finished model file.", dir_okay=False)],
+    data: Annotated[Path, typer.Argument(help="This hospital's case folders.", file_okay=False)],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Test whether a finished model tells who trained it, by the losses of training and held-out patients."""
+    import dataclasses
+    import json as codec
+    import tempfile
+
+    from rich.console import Console
+
+    from consilium.learning.parameters import read_model
+    from consilium_site.membership import membership as attack
+
+    with Console(stderr=True).status("comparing losses"), tempfile.TemporaryDirectory() as cache:
+        found = attack(read_model(model), data, Path(cache))
+    if json:
+        typer.echo(codec.dumps(dataclasses.asdict(found)))
+    else:
+        typer.echo(
+            f"AUC {found.auc:.3f} ({found.low:.3f}–{found.high:.3f} at 95 %) over {found.trained} patients "
+            f"who trained and {found.held_out} who did not; 0.5 tells nothing"
+        )
