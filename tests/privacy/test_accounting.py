@@ -8,7 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from prv_accountant import PoissonSubsampledGaussianMechanism, PRVAccountant
+from prv_accountant import (  # type: ignore[import-untyped]
+    PoissonSubsampledGaussianMechanism,
+    PRVAccountant,
+)
 from scipy.optimize import brentq
 from scipy.stats import norm
 
@@ -28,7 +31,7 @@ def plan(**changes: Any) -> PrivacyPlan:
         "threshold": 3,
         "colluding": 1,
         "parameters": 100,
-        "rounds": 30,
+        "rounds": 12,
         "steps": 1,
         "evaluations": 3,
         "sampling": 1.0,
@@ -44,9 +47,9 @@ def plan(**changes: Any) -> PrivacyPlan:
 
 
 SAMPLED = plan(sampling=0.2, evaluations=1)
-EVALUATED = plan(sampling=0.05, evaluations=25)
+EVALUATED = plan(sampling=0.05, evaluations=13)
 SITE = plan(unit="site", evaluations=4)
-LOCAL = plan(mechanism="local", steps=5, sampling=0.1, evaluations=2)
+LOCAL = plan(mechanism="local", steps=5, sampling=0.1, evaluations=1)
 KINDS = pytest.mark.parametrize("kind", [plan(), SAMPLED, EVALUATED, SITE, LOCAL], ids="psevl")
 
 
@@ -144,15 +147,15 @@ def test_the_ledger_never_passes_what_was_promised(kind: PrivacyPlan) -> None:
 
 
 def test_a_run_spends_what_its_dearest_unit_spends() -> None:
-    assert accounting.spent_training(EVALUATED, 30) < accounting.spent_evaluating(EVALUATED, 25)
-    assert promised(EVALUATED) == accounting.spent_evaluating(EVALUATED, 25) == epsilon_of(1.0, 1.0, 25, 1e-5)
-    assert promised(SAMPLED) == accounting.spent_training(SAMPLED, 30) == epsilon_of(1.0, 0.2, 30, 1e-5)
-    assert promised(LOCAL) == epsilon_of(1.0, 0.1, 150, 1e-5), "each noisy step is charged"
+    assert accounting.spent_training(EVALUATED, 12) < accounting.spent_evaluating(EVALUATED, 13)
+    assert promised(EVALUATED) == accounting.spent_evaluating(EVALUATED, 13) == epsilon_of(1.0, 1.0, 13, 1e-5)
+    assert promised(SAMPLED) == accounting.spent_training(SAMPLED, 12) == epsilon_of(1.0, 0.2, 12, 1e-5)
+    assert promised(LOCAL) == epsilon_of(1.0, 0.1, 60, 1e-5), "each noisy step is charged"
 
 
 def test_a_site_pays_for_each_upload_and_once_more_for_the_final_scores() -> None:
-    assert accounting.charged_rounds(SITE) == 31
-    assert promised(SITE) == epsilon_of(1.0, 1.0, 31, 1e-5)
+    assert accounting.charged_rounds(SITE) == 13
+    assert promised(SITE) == epsilon_of(1.0, 1.0, 13, 1e-5)
     assert accounting.spent_evaluating(SITE, 4) == 0.0
     assert promised(replace(SITE, steps=9)) == promised(SITE), "steps at home are inside one upload"
 
@@ -169,8 +172,8 @@ def test_what_cannot_be_protected_is_infinite_or_refused() -> None:
 
 def test_a_forgotten_round_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise for one round less than is run does not keep the promise."""
-    short = calibrated(plan(rounds=29), 3.0)
-    assert not keeps(replace(short, rounds=30))
+    short = calibrated(plan(rounds=11), 3.0)
+    assert not keeps(replace(short, rounds=12))
     monkeypatch.setattr(accounting, "charged_rounds", lambda run: run.rounds)
     cheap = calibrated(SITE, 3.0)
     monkeypatch.undo()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from consilium.privacy import audit as auditing
 from consilium.privacy import patients
 from consilium.privacy.accounting import calibrated, spent_training
 from consilium.privacy.audit import Audit, audit, certifiable, exposed, lower_bound, p_value
@@ -147,7 +145,8 @@ def test_no_noise_is_caught(epsilon: float, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(patients, "discrete_gaussian", lambda std, size, words: np.zeros(size, np.int64))
     assert refuted(of)
     found = run(of)
-    assert found.lower_bound > found.certifiable - 0.3, "every guess is right; three choices cost the rest"
+    assert found.right == found.guesses == 0.85 * M
+    assert found.lower_bound > found.certifiable - 0.6, "three choices and some abstaining cost the rest"
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 4.0])
@@ -162,23 +161,22 @@ def test_half_the_noise_is_caught_with_many_canaries(monkeypatch: pytest.MonkeyP
     """The bound is loose by half where δ is small, so this takes 20,000 canaries and an ε of about 2."""
     many = 20_000
     of = plan(2.2, rounds=1, parameters=many, cohort=many, cohort_cap=many)
-    assert not refuted(of, many)
-    real = PrivacyPlan.share.fget
-    assert real is not None
+    honest = run(of, many)
+    assert honest.lower_bound <= honest.claimed
+    real = vars(PrivacyPlan)["share"].fget
     monkeypatch.setattr(PrivacyPlan, "share", property(lambda me: real(me) / 2))
     assert refuted(of, many)
 
 
-def test_noise_sized_for_all_sites_is_caught_at_the_fewest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shares of σΔ/√N leave a quarter of the noise where nine of sixteen hundredths… see the name."""
+def test_shares_sized_for_all_sites_are_caught_where_few_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The likely slip, σΔ/√N a site: a sum of all is honest, one of T survivors less c colluders is not."""
     monkeypatch.setattr(PrivacyPlan, "share", property(lambda me: me.noise * me.bound / me.sites**0.5))
-    of = plan(1.0, sites=40, threshold=3, colluding=1, cohort_cap=M // 2)
+    of = plan(1.0, sites=40, cohort=M // 2, cohort_cap=M // 2)
     assert refuted(of)
-    assert not refuted(replace(of, colluding=0, threshold=40), sites=40)
+    assert not refuted(of, sites=40)
 
 
 def test_a_better_guess_is_never_worth_less() -> None:
     bounds = [lower_bound(1000, 200, right, 1e-5) for right in range(100, 201, 10)]
     assert bounds == sorted(bounds)
     assert bounds[-1] > 3
-    assert len(auditing.FRACTIONS) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -170,10 +171,13 @@ def test_every_sum_carries_the_noise_and_half_of_it_is_noticed(
 ) -> None:
     of = plan(sites=sites, threshold=threshold, colluding=colluding)
     assert enough(of)
-    real = PrivacyPlan.share.fget
-    assert real is not None
+    real = vars(PrivacyPlan)["share"].fget
+
+    def scaled(part: float, me: PrivacyPlan) -> float:
+        return part * float(real(me))
+
     for part in (0.5, 0.9):
-        monkeypatch.setattr(PrivacyPlan, "share", property(lambda me, part=part: part * real(me)))
+        monkeypatch.setattr(PrivacyPlan, "share", property(functools.partial(scaled, part)))
         assert not enough(of)
 
 
@@ -209,5 +213,5 @@ def test_noise_is_fresh_and_a_reused_stream_is_noticed(monkeypatch: pytest.Monke
     kept = iter([stream(KEY), stream(OTHER), stream(KEY)])
     assert not fresh(lambda: next(kept)), "the round after next repeats the first"
     with monkeypatch.context() as patched:
-        patched.setattr(noise.os, "urandom", bytes)
+        patched.setattr("os.urandom", bytes)
         assert not fresh(private_stream)

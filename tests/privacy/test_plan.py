@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
@@ -48,7 +49,7 @@ def test_as_many_models_are_scored_as_planned_and_the_last_is_the_final_one(scor
     assert len(orders) == scored.evaluations
     assert orders[-1] == scored.rounds + 1
     assert scored.evaluations == 1 or orders[0] == 1
-    gaps = {after - before for before, after in zip(orders, orders[1:], strict=False)}
+    gaps = {after - before for before, after in itertools.pairwise(orders)}
     assert not gaps or max(gaps) - min(gaps) <= 1
     assert not scored.evaluates(0)
     assert not scored.evaluates(scored.rounds + 2)

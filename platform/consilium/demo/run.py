@@ -18,15 +18,18 @@ from consilium.contracts.api import RunDetail
 from consilium.contracts.base import Sha256
 from consilium.contracts.charter import Charter
 from consilium.contracts.home import Home
+from consilium.contracts.privacy import answer_charter
 from consilium.contracts.reports import RunReport
 from consilium.demo.consortium import Consortium, run_script
 from consilium.demo.hospitals import Hospital, phantom_hospitals, real_hospitals
-from consilium.demo.show import live_line, round_line
+from consilium.demo.show import live_line, privacy_line, round_line
 from consilium.demo.study import REAL, Promise, demo_charter, phantom_recipe, private_recipe
 from consilium.errors import InputError, ProcessFailed
 from consilium.files import write_atomic
 from consilium.flower.processes import check_installed
+from consilium.privacy.plan import PrivacyPlan
 from consilium.services.client import ApiClient
+from consilium.services.promises import audited
 from consilium.services.supervision import stop_on_signals, wait_until
 from consilium.vocabulary import Decision, RunStatus, text_of
 
@@ -93,7 +96,7 @@ class Demo:
             self._approve(client, charter)
             run = client.launch(charter.id).run
             detail = self._follow(client, run, stop)
-            report = self._report(client, run)
+            report = self._report(client, charter, run)
             self._tell(detail, report, time.monotonic() - started)
             if not self.options.headless and not stop.is_set():
                 self.console.print("Serving until Ctrl-C.")
@@ -151,7 +154,15 @@ class Demo:
         client.create_study(charter)
         client.upload_initial(charter.id, content)
         self.console.print(f"Study [bold]{charter.title}[/] ({charter.id[:12]})", highlight=False)
+        if charter.plan is not None:
+            self._warn(charter, charter.plan)
         return charter
+
+    def _warn(self, charter: Charter, plan: PrivacyPlan) -> None:
+        """What the noise leaves of this study, before anybody trains."""
+        held_out = max(1, plan.sites * plan.cohort // 3)
+        for sentence in answer_charter(charter, [plan.cohort] * plan.sites, held_out).sentences:
+            self.console.print(f"  {sentence}", highlight=False)
 
     def _promise(self) -> Promise | None:
         if self.options.privacy is None:
@@ -200,8 +211,8 @@ class Demo:
                     return detail
                 stop.wait(1.0)
 
-    def _report(self, client: ApiClient, run: str) -> RunReport:
-        report = client.report(run)
+    def _report(self, client: ApiClient, charter: Charter, run: str) -> RunReport:
+        report = audited(client.report(run), charter)
         model = str(self.home.models / report.model) if report.model else None
         report = report.model_copy(update={"model": model, "database": str(self.home.database)})
         if self.options.report is not None:
@@ -224,6 +235,8 @@ class Demo:
         for decision in detail.decisions:
             if decision.decision is not Decision.APPROVED:
                 say(f"  {decision.hospital}: {text_of(decision.decision)}", highlight=False)
+        if report.privacy is not None:
+            say(privacy_line(report.privacy), highlight=False)
         if not report.secure_aggregation:
             say("  Updates reached the aggregator in the clear: with two hospitals a sum hides nothing.")
         say(

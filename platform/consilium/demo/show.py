@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consilium.contracts.api import LiveRound
-from consilium.contracts.reports import RoundRow
+from consilium.contracts.reports import PrivacyReport, RoundRow
 from consilium.vocabulary import RunStatus, text_of
 
 NAMED = 4
@@ -27,6 +27,17 @@ def round_line(row: RoundRow, planned: int, hospitals: int) -> str:
         line += f"  ε {row.epsilon:.2f}"
     line += "".join(f"  [yellow]{each.site}: {text_of(each.reason)}[/]" for each in row.missing[:NAMED])
     return line + (f"  and {len(row.missing) - NAMED} more" if len(row.missing) > NAMED else "")
+
+
+def privacy_line(privacy: PrivacyReport) -> str:
+    """What the run proves, and what the audit found, in one line."""
+    line = (
+        f"  privacy ε {privacy.epsilon:.2f} of {privacy.target:g} at δ {privacy.delta:g}, unit "
+        f"{privacy.unit}, {privacy.mechanism} noise"
+    )
+    if privacy.audited is not None:
+        line += f"; canaries show ε ≥ {privacy.audited:.2f} (of {privacy.certifiable:.2f} that they could)"
+    return line
 
 
 def live_line(live: LiveRound | None, planned: int, status: RunStatus) -> str:

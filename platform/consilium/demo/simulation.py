@@ -24,7 +24,7 @@ from consilium.contracts.home import Home
 from consilium.contracts.reports import NumberedEvent, RunFailed, RunFinished, RunReport
 from consilium.demo.consortium import run_script
 from consilium.demo.run import empty_home
-from consilium.demo.show import live_line, round_line
+from consilium.demo.show import live_line, privacy_line, round_line
 from consilium.demo.simulated_study import (
     Site,
     phantom_sites,
@@ -45,6 +45,7 @@ from consilium.flower.processes import (
 )
 from consilium.flower.runs import FlowerRuns
 from consilium.services.certificates import make_authority, make_server
+from consilium.services.promises import audited
 from consilium.services.report import compose_report, live_round, rows
 from consilium.services.supervision import Child, free_ports, listens, stop_on_signals, wait_until
 from consilium.vocabulary import RunStatus
@@ -282,6 +283,7 @@ class Simulation:
             seconds=seconds,
             file=file,
         )
+        report = audited(report, charter)
         if file is not None:
             model = self.home.run(RUN) / "checkpoints" / f"{file}.safetensors"
             report = report.model_copy(update={"model": str(model)})
@@ -310,6 +312,8 @@ class Simulation:
             )
             if report.error is not None:
                 say(superlink.last_words(), highlight=False, markup=False)
+        if report.privacy is not None:
+            say(privacy_line(report.privacy), highlight=False, soft_wrap=True)
         say(
             f"  model   {report.model or '–'}\n  report  {self.options.report or self.home.report}\n"
             f"  home    {self.home.root}",
