@@ -2,8 +2,8 @@
 
 The backbone is trained on phantoms of other scanners and other seeds; its parameters are in the initial
 file, whose hash the charter names. Each seed has two simulated studies on the same cases from the same
-initial file: one under patient-level ε = 8 (distributed noise, one step a round), one without privacy
-(FedAvg, 20 Adam steps a round). Both final models are scored afterwards, without noise, on the
+initial file: one under patient-level ε = 8 (distributed noise, 80 rounds of one step), one without privacy
+(FedAvg, 40 rounds of 20 Adam steps). Both final models are scored afterwards, without noise, on the
 same 200 new patients.
 """
 
@@ -32,7 +32,8 @@ from consilium_site.imaging.catalogue import scan
 from consilium_site.imaging.recipe import Prepared, prepare
 
 BIN = Path(sys.executable).parent
-PATIENTS, SIZE, ROUNDS, SEEDS = 250, 32, 40, (1, 2, 3)
+PATIENTS, SIZE, SEEDS = 250, 32, (1, 2, 3)
+PRIVATE_ROUNDS, PLAIN_ROUNDS = 80, 40
 JUDGES = 50
 EPSILON, SAMPLING = 8.0, 0.25
 PUBLIC = ("eastgate", "fairhaven", "glenmoor", "hawthorn")
@@ -70,9 +71,10 @@ def charters(initial: bytes, seed: int) -> tuple[Charter, Charter]:
     """(private, plain) charters of one study; the simulation puts its own keys in."""
     roster = {site: (site.title(), f"{number:064x}") for number, site in enumerate(SITES, 1)}
     recipe = phantom_recipe(SIZE)
-    plain = demo_charter(recipe, initial, roster, ROUNDS, seed)
+    plain = demo_charter(recipe, initial, roster, PLAIN_ROUNDS, seed)
     promise = Promise("patient", EPSILON, PATIENTS * len(SITES), sampling=SAMPLING)
-    return demo_charter(private_recipe(recipe, "patient"), initial, roster, ROUNDS, seed, promise), plain
+    private = private_recipe(recipe, "patient")
+    return demo_charter(private, initial, roster, PRIVATE_ROUNDS, seed, promise), plain
 
 
 def simulated(root: Path, charter: Charter, initial: Path, seed: int) -> dict[str, Any]:

@@ -100,6 +100,18 @@ def test_extreme_words_give_zero_and_the_far_ends() -> None:
     assert 8 * 3 < high[0] <= 13 * 3
 
 
+def test_a_word_at_a_threshold_is_not_below_it() -> None:
+    table = noise._thresholds(3.0)
+    table = table[table > 100]
+    at, below = (
+        (table << np.uint64(1)) | np.uint64(1),
+        ((table - np.uint64(1)) << np.uint64(1)) | np.uint64(1),
+    )
+    sizes = np.arange(table.size, 0, -1)
+    assert np.array_equal(discrete_gaussian(3.0, table.size, lambda count: at), sizes - 1)
+    assert np.array_equal(discrete_gaussian(3.0, table.size, lambda count: below), sizes)
+
+
 @pytest.mark.parametrize("std", [0.49, 0.0, -1.0, math.nan, math.inf, 2.0**40])
 def test_noise_that_protects_nothing_is_refused(std: float) -> None:
     with pytest.raises(ValueError, match=r"from 0\.5 to 2\*\*40"):

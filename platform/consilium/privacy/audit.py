@@ -56,8 +56,8 @@ def audit(
     """Run the canaries through `plan` and guess who took part.
 
     The guesses see the sum of every noisy step as the aggregator opens it. Canaries have a coordinate each,
-    or, where P is smaller than their number, random directions that are not orthogonal and hide one another:
-    the bound is then looser, never wrong. Coordinates that no canary uses carry only noise and are left out.
+    also where the model has fewer: the noise of a coordinate does not depend on their number, so the claim
+    is the same. Coordinates that no canary uses carry only noise and are left out.
 
     Arguments:
         plan: patients are the unit. Its σ, clip, scale, sampling and mechanism are what is audited.
@@ -162,36 +162,25 @@ def _best(scores: Scores, included: Coins, delta: float) -> tuple[int, int, floa
 
 def _scores(plan: PrivacyPlan, included: Coins, words: Words, rounds: int, sites: int) -> Scores:
     """(canaries,) how far the sums of all noisy steps went in each canary's direction."""
-    signs = _directions(plan, included.size, words)
+    signs = np.where(chosen(0.5, included.size, words), np.float32(1), np.float32(-1))
     scores = np.zeros(included.size)
     for _ in range(rounds * plan.steps):
         taking = included & chosen(plan.sampling, included.size, words)
-        opened = _opened(plan, taking, signs, words, sites)
-        scores += signs[:, 0] * opened if signs.shape[1] == 1 else signs @ opened
+        scores += signs * _opened(plan, taking, signs, words, sites)
     return scores
 
 
-def _directions(plan: PrivacyPlan, count: int, words: Words) -> Vector:
-    """Random signs: (canaries, 1), each on a coordinate of its own, or (canaries, P) where P is smaller."""
-    width = 1 if plan.parameters >= count else plan.parameters
-    signs = np.where(chosen(0.5, count * width, words), np.float32(1), np.float32(-1))
-    return signs.reshape(count, width)
-
-
 def _opened(plan: PrivacyPlan, taking: Coins, signs: Vector, words: Words, sites: int) -> Scores:
-    """The sum of one noisy step as the aggregator opens it: on all coordinates that canaries use."""
-    count, width = signs.shape
-    size = count if width == 1 else width
-    loud = np.float32(LOUD * plan.clip / math.sqrt(width))
-    total = np.zeros(size + TAIL, np.uint32)
+    """The sum of one noisy step as the aggregator opens it: on the coordinates of all canaries."""
+    loud, total = np.float32(LOUD * plan.clip), np.zeros(taking.size + TAIL, np.uint32)
     for site in range(sites):
-        summed = PatientSum(plan, size)
-        for canary in range(site, count, sites):
+        summed = PatientSum(plan, taking.size)
+        for canary in range(site, taking.size, sites):
             if taking[canary]:
-                gradient = np.zeros(size, np.float32)
-                gradient[slice(canary, canary + 1) if width == 1 else slice(None)] = signs[canary] * loud
+                gradient = np.zeros(taking.size, np.float32)
+                gradient[canary] = signs[canary] * loud
                 summed.train(gradient, LOSS_MOST)
         total += summed.noised(words)
     if plan.mechanism == "central":
         total = ring(total.view(np.int32).astype(np.int64), plan.noise_of(sites), words)
-    return total[:size].view(np.int32).astype(np.float64)
+    return total[: taking.size].view(np.int32).astype(np.float64)

@@ -2,10 +2,11 @@
 
 No floating-point number takes part in a draw: uniform 64-bit words are looked up in a table of integer
 thresholds, so there are no low-order bits that tell (Mironov 2012). A wide Gaussian is x + k·y of two
-narrow ones: its distance from the discrete Gaussian is below 2**-100 a coordinate as long as each is wide
-against the gap it fills (Micciancio and Walter 2017). A sum of n such draws of deviation s is in the same
-sense one of √n·s (Kairouz, Liu and Steinke 2021), and the noise protects as the continuous Gaussian does
-(Canonne, Kamath and Steinke 2020).
+narrow ones: with an exact table its distance from the discrete Gaussian is below 2**-100 a coordinate,
+as long as each is wide against the gap it fills (Micciancio and Walter 2017). The table is worked out once in
+doubles and ends at 9 deviations: a narrow draw is within 2**-40 of the exact one. A sum of n such draws of
+deviation s is in the same sense one of √n·s (Kairouz, Liu and Steinke 2021), and the noise protects as the
+continuous Gaussian does (Canonne, Kamath and Steinke 2020).
 """
 
 from __future__ import annotations
