@@ -31,7 +31,6 @@ CREATE TABLE IF NOT EXISTS charge (
 EPSILON, DELTA = 10.0, 1e-4
 """The ceiling of a site whose admin has not set another."""
 ROUNDING = 1e-9
-WHOLE_SITE = "the whole site"
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,8 @@ class Budget:
         """What the next round charges these patients; nothing is written.
 
         Raises:
-            Refused: BUDGET_SPENT if it is more than the ceiling leaves to one of them.
+            Refused: BUDGET_SPENT if it is more than the ceiling leaves to one of them, or than the signed
+                charter lets the study spend in all its runs together.
         """
         pseudonyms = self._pseudonyms((*train, *test))
         held = self._rows(charter)
@@ -115,15 +115,15 @@ class Budget:
             epsilon = accounting.spent_training(plan, trained) + accounting.spent_evaluating(plan, evaluated)
             delta = plan.delta * (2 if trained and evaluated else 1)
             elsewhere, elsewhere_delta = others.get(patient, (0.0, 0.0))
-            left = ceiling.epsilon - elsewhere
+            left = min(plan.epsilon, ceiling.epsilon - elsewhere)
             if epsilon > left + ROUNDING or delta + elsewhere_delta > ceiling.delta * (1 + ROUNDING):
                 raise Refused(
                     Reason.BUDGET_SPENT,
-                    f"ε {epsilon:.2f} of this study and {elsewhere:.2f} of others exceed the ceiling "
-                    f"{ceiling.epsilon:g} (δ {delta + elsewhere_delta:.1e} of {ceiling.delta:.1e}); "
+                    f"ε {epsilon:.2f} of this study, which may spend {plan.epsilon:g}, and {elsewhere:.2f} of "
+                    f"others exceed the ceiling {ceiling.epsilon:g} (δ {delta + elsewhere_delta:.1e} of {ceiling.delta:.1e}); "
                     "see `consilium-site budget`",
                 )
-            reserved = max(before, epsilon, min(plan.epsilon, left))
+            reserved = max(before, epsilon, left)
             due.append(Due(patient, trained, evaluated, epsilon, reserved, delta))
         return due
 

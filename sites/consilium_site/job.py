@@ -170,6 +170,8 @@ class Jobs:
         model: NDArray[np.float32] | None,
         until: float,
     ) -> Envelope:
+        if work.train != (order.round <= charter.rounds.count):
+            raise Refused(Reason.BAD_MESSAGE)
         if charter.secure_aggregation.masked:
             self.masks.windows.introduce(charter, order, envelope)
         model = self._step(charter, order, envelope, work, model)

@@ -25,7 +25,7 @@ from consilium.privacy.noise import Words, chosen, private_stream
 from consilium.privacy.patients import PatientSum
 from consilium.privacy.plan import TAIL, PrivacyPlan
 from consilium.vocabulary import Reason
-from consilium_site.budget import WHOLE_SITE, Budget
+from consilium_site.budget import Budget
 from consilium_site.home import SiteHome
 from consilium_site.workbench import People, Vector, Workbench
 
@@ -94,9 +94,12 @@ class PrivateUploads:
 
 
 def _taking_part(plan: PrivacyPlan, people: People, number: int) -> People:
-    """Who is charged for this round: trainees if it trains, held-out patients if it scores."""
+    """Who is charged for this round: trainees if it trains, held-out patients if it scores.
+
+    Where the unit is the site, all its patients are in each upload.
+    """
     if plan.unit == "site":
-        return People((WHOLE_SITE,), ())
+        return People((*people.train, *people.test), ())
     if len(people.train) + len(people.test) > plan.cohort_cap:
         raise Refused(Reason.TOO_MANY_PATIENTS)
     train = people.train if number <= plan.rounds else ()

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 from consilium.contracts.charter import Charter
+from consilium.contracts.envelope import Envelope
 from consilium.contracts.messages import Order, SignedReply
 from consilium.contracts.reports import ModelScored, RoundClosed, RunFailed, RunFinished, SiteAnswered
+from consilium.errors import Refused
 from consilium.learning.parameters import read_model
 from consilium.privacy import accounting
 from consilium.privacy.noise import stream
 from consilium.privacy.plan import TAIL
 from consilium.vocabulary import Reason
+from consilium_aggregator.central import with_central_noise
 from consilium_site.budget import Budget
 from support import SITES, MemoryConsortium
 
@@ -250,6 +253,65 @@ def test_more_patients_than_the_cap_are_refused(tmp_path: Path) -> None:
     assert not consortium.run().go()
     reasons = {event.reason for event in consortium.journal.of(SiteAnswered)}
     assert reasons == {Reason.TOO_MANY_PATIENTS}
+
+
+def test_a_run_under_another_name_spends_from_the_same_promise(tmp_path: Path) -> None:
+    consortium = private(tmp_path, rounds=2, evaluations=1, masked=False, mechanism="central", noise=1.0)
+    plan = consortium.charter.plan
+    assert plan is not None
+    document = consortium.charter.model_dump(mode="json")
+    document["privacy"]["epsilon"] = accounting.promised(plan) + 0.01
+    charter = Charter.model_validate(document)
+    site = consortium.sites["site-a"]
+    bench = site.jobs.workbenches(charter)
+    start = np.zeros(SIZE, np.float32)
+    for run, number in (("run-1", 1), ("run-1", 2)):
+        site.jobs.private.upload(charter, run, number, start, bench, 1e12)
+    with pytest.raises(Refused) as refused:
+        site.jobs.private.upload(charter, "run-2", 1, start, bench, 1e12)
+    assert refused.value.reason is Reason.BUDGET_SPENT
+
+
+def test_a_study_with_the_site_as_unit_is_charged_to_each_of_its_patients(tmp_path: Path) -> None:
+    consortium = private(tmp_path, rounds=1, unit="site")
+    assert consortium.run().go()
+    (study,) = budget(consortium, "site-a").studies()
+    assert (study.patients, study.rounds) == (12, 2)
+
+
+def test_central_noise_is_the_same_for_the_same_sum_and_another_for_another(tmp_path: Path) -> None:
+    charter = private(tmp_path, mechanism="central").charter
+    total = np.arange(charter.upload_size(), dtype=np.uint32)
+    once, again = (with_central_noise(charter, tmp_path, total) for _ in range(2))
+    assert np.array_equal(once, again)
+    other = with_central_noise(charter, tmp_path, total + np.uint32(1)) - np.uint32(1)
+    assert not np.array_equal(once[:SIZE], other[:SIZE])
+    assert np.array_equal(once[SIZE + TAIL :], total[SIZE + TAIL :])
+    assert (tmp_path / "central.key").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(("kind", "number"), [("finish", 2), ("train", 5), ("train", 9)])
+def test_orders_of_the_wrong_kind_for_their_round_get_nothing(tmp_path: Path, kind: str, number: int) -> None:
+    consortium = private(tmp_path, masked=False, mechanism="central")
+    send = consortium.transport.send
+    changed: list[int] = []
+
+    def sending(tag: Any, orders: Any, seconds: float) -> None:
+        if tag[0] == 2 and not changed:
+            changed.append(1)
+            before = budget(consortium, "site-a").studies()
+            order = Order.parse(orders["site-a"].header, "order")
+            false = order.model_copy(update={"kind": kind, "round": number})
+            envelope = Envelope(false.canonical().decode(), orders["site-a"].arrays)
+            answer = consortium.sites["site-a"].jobs.answer(envelope)
+            reply = SignedReply.parse(answer.header, "reply").reply
+            assert (reply.status, list(answer.arrays)) == ("refused", [])
+            assert budget(consortium, "site-a").studies() == before
+        send(tag, orders, seconds)
+
+    consortium.transport.send = sending  # type: ignore[method-assign]
+    assert consortium.run().go()
+    assert changed
 
 
 def test_an_empty_sample_still_uploads_noise(tmp_path: Path) -> None:
