@@ -34,10 +34,10 @@ test-lies: install
 	$(BIN)/python tests/federation/lies.py --rounds 1000
 
 bench: install
-	$(BIN)/python tests/bench/bench.py kernels secagg rounds
+	$(BIN)/python tests/bench/bench.py kernels privacy secagg rounds
 
 bench-quality: install
-	$(BIN)/python tests/bench/bench.py quality
+	$(BIN)/python tests/bench/bench.py quality private_study
 
 clean:
 	rm -rf $(VENV) build dist bench.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

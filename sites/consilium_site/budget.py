@@ -119,8 +119,8 @@ class Budget:
             if epsilon > left + ROUNDING or delta + elsewhere_delta > ceiling.delta * (1 + ROUNDING):
                 raise Refused(
                     Reason.BUDGET_SPENT,
-                    f"ε {epsilon:.2f} of this study, which may spend {plan.epsilon:g}, and {elsewhere:.2f} of "
-                    f"others exceed the ceiling {ceiling.epsilon:g} (δ {delta + elsewhere_delta:.1e} of {ceiling.delta:.1e}); "
+                    f"ε {epsilon:.2f} of this study's {plan.epsilon:g} and {elsewhere:.2f} of others exceed "
+                    f"the ceiling {ceiling.epsilon:g}, or δ {delta + elsewhere_delta:.1e} does; "
                     "see `consilium-site budget`",
                 )
             reserved = max(before, epsilon, left)

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+PARTS = ["kernels", "privacy", "secagg", "rounds", "quality", "private_study"]
+"""The first four are `make bench`, the others `make bench-quality`."""
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import common  # noqa: E402
@@ -19,8 +21,8 @@ import common  # noqa: E402
 def main() -> None:
     """Measure the parts asked for, print a table, and write bench.json in the working directory."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=["kernels", "secagg", "rounds", "quality"], default=[])
-    parts = parser.parse_args().parts or ["kernels", "secagg", "rounds"]
+    parser.add_argument("parts", nargs="*", choices=PARTS, default=[])
+    parts = parser.parse_args().parts or PARTS[:4]
     for part in parts:
         module = __import__(part)
         rows = module.rows(lambda text: print(f"· {text}", flush=True))

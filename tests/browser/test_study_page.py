@@ -71,6 +71,22 @@ def test_page_follows_a_run_by_itself_to_its_end(page: Any, portal: str, stub: S
     page.locator("button:enabled", has_text="Model (safetensors)").wait_for(timeout=SLOW)
 
 
+def test_a_private_run_shows_what_it_has_spent_of_its_promise(page: Any, portal: str, stub: Stub) -> None:
+    play(stub, 5, private=True)
+    page.set_viewport_size({"width": 1400, "height": 1500})
+    page.goto(portal)
+    see(page, "ε spent")
+    see(page, "of 8, δ 0.0001, unit patient")
+    see(page, "Privacy spent")
+    see(page, "Protects each patient of one hospital")
+    drawn(page)
+    play(stub, 6, private=True)
+    see(page, "6.00")
+    play(stub, 6)
+    see(page, "No privacy bound is proven")
+    gone(page, "Privacy spent")
+
+
 def test_a_tick_redraws_no_chart_that_has_not_changed(page: Any, portal: str, stub: Stub) -> None:
     play(stub, 4)
     page.goto(portal)

@@ -7,6 +7,7 @@ import datetime
 from consilium.contracts.api import (
     DecisionView,
     LiveRound,
+    PrivacyView,
     RunDetail,
     RunView,
     SiteView,
@@ -137,12 +138,19 @@ def detail(
     hospitals: dict[str, str] = HOSPITALS,
     shared: bool = True,
     error: str | None = None,
+    private: bool = False,
 ) -> RunDetail:
-    """The run after `done` closed rounds; while it runs, round `done + 1` is open and half answered."""
+    """The run after `done` closed rounds; while it runs, round `done + 1` is open and half answered.
+
+    A `private` one spends ε 1 a round, is scored every fourth, and shares no hospital's numbers.
+    """
+    shared = shared and not private
     running, finished = status == RunStatus.RUNNING, status == RunStatus.FINISHED
     rows = [row(number, hospitals, shared, scored=finished or number < done) for number in range(done + 1)]
     if done == 0 and not finished:
         rows = []
+    if private:
+        rows = [_private(each) for each in rows]
     now = at(done * SECONDS + 11)
     return RunDetail(
         run=RunView(
@@ -163,9 +171,31 @@ def detail(
         live=open_round(done + 1, done * SECONDS, hospitals) if running and done < planned else None,
         sites=tuple(site_view(site, name, done, running) for site, name in sorted(hospitals.items())),
         decisions=decisions(hospitals, len(hospitals)),
-        secure_aggregation=False,
+        secure_aggregation=private,
+        privacy=promise(done) if private else None,
         server_time=now,
     )
+
+
+def promise(spent: float) -> PrivacyView:
+    """ε 8 for patients, so much of it spent."""
+    return PrivacyView(
+        unit="patient",
+        mechanism="distributed",
+        target=8.0,
+        delta=1e-4,
+        spent=spent,
+        dice_error=0.06,
+        protects=("Protects each patient of one hospital.", "Every hospital adds a share of the noise."),
+    )
+
+
+def _private(told: RoundRow) -> RoundRow:
+    """The row as a private run has it."""
+    changes: dict[str, object] = {"epsilon": float(told.round), "worst_site": None, "worst_site_mean": None}
+    if told.round % 4:
+        changes |= {"dice": None, "scored": 0}
+    return told.model_copy(update=changes)
 
 
 def open_round(number: int, since: float, hospitals: dict[str, str]) -> LiveRound:

@@ -167,3 +167,18 @@ def test_hospitals_that_look_the_same_when_cut_are_told_apart() -> None:
     )
     assert names == {"a": "a", "b": "b"}
     assert charts.chart_names({"a": "North"}) == {"a": "North"}
+
+
+def test_spent_privacy_rises_to_its_limit_and_no_further() -> None:
+    private = stub_play.detail(6, private=True)
+    chart = charts.spent(private.rows, 8, 8.0, LIGHT)
+    values = [(point["round"], point["value"]) for line in lines(chart) for point in line["data"]["values"]]
+    assert [value for value in values if value == (8, 8.0)]
+    assert [(number, float(number)) in values for number in range(7)] == [True] * 7
+    assert labels(chart) == ["limit"], "the line of what is spent has not reached the last round"
+
+
+def test_a_private_runs_dice_is_drawn_where_it_was_scored_only() -> None:
+    private = stub_play.detail(6, private=True)
+    for line in lines(charts.dice_by_region(private.rows, 8, LIGHT)):
+        assert [point["round"] for point in line["data"]["values"]] == [0, 4]

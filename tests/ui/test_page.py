@@ -175,3 +175,27 @@ def test_the_model_is_offered_once_the_list_says_finished_though_the_run_was_rea
     stub.runs[stub_play.RUN] = stub_play.detail(7)
     app = open_page()
     assert [button.proto.disabled for button in app.get("download_button")] == [False, False, False]
+
+
+def test_private_run_shows_what_is_spent_and_what_that_protects(stub: Stub) -> None:
+    show(stub, 5, private=True)
+    app = open_page()
+    text = words_on(app)
+    assert not app.exception
+    assert [metric.label for metric in app.metric][:2] == ["Mean Dice, round 4", "ε spent"]
+    assert app.metric[1].value == "5.00"
+    assert app.metric[1].delta == "of 8, δ 0.0001, unit patient"
+    assert "Protects each patient of one hospital" in text
+    assert "Every hospital adds a share of the noise" in text
+    assert "noisy on purpose: a region's Dice is about ± 0.06" in text
+    assert "Privacy spent" in text
+    assert "No privacy bound" not in text
+    assert "Worst hospital" not in [metric.label for metric in app.metric]
+
+
+def test_run_without_privacy_says_so_and_shows_no_epsilon(stub: Stub) -> None:
+    show(stub, 5)
+    app = open_page()
+    assert "No privacy bound is proven" in words_on(app)
+    assert "ε spent" not in [metric.label for metric in app.metric]
+    assert "Privacy spent" not in words_on(app)

@@ -72,6 +72,10 @@ def stale(snapshot: Snapshot[RunDetail], url: str, seconds: float) -> None:
 def notices(detail: RunDetail) -> None:
     """What this run does not protect, said plainly."""
     masked = detail.secure_aggregation
+    if detail.privacy is not None:
+        lines = [words.NO_SCAN, words.MASKED if masked else words.CLEAR, *detail.privacy.protects]
+        st.info(" ".join(lines), icon=":material/shield:")
+        return
     lines = (
         [words.NO_BOUND, words.NO_SCAN, words.MASKED]
         if masked
@@ -87,8 +91,13 @@ def figures(detail: RunDetail) -> None:
     change = None if found.change is None else f"{found.change:+.3f} vs untrained"
     dice = f"Mean Dice, round {found.round}" if found.round is not None else "Mean Dice"
     _figure(boxes[0], dice, words.score(found.dice), change, "dice", coloured=True)
-    worst = worst_text(found.worst, found.worst_site, names)
-    _figure(boxes[1], "Worst hospital", words.score(found.worst), worst, "worst")
+    if detail.privacy is None:
+        worst = worst_text(found.worst, found.worst_site, names)
+        _figure(boxes[1], "Worst hospital", words.score(found.worst), worst, "worst")
+    else:
+        promise = detail.privacy
+        limit = f"of {promise.target:g}, δ {promise.delta:g}, unit {promise.unit}"
+        _figure(boxes[1], "ε spent", f"{promise.spent:.2f}", limit, "epsilon")
     share = words.NOTHING if found.participants is None else f"{found.participants} of {len(names)}"
     closed = None if found.closed is None else f"in round {found.closed}"
     _figure(boxes[2], "Hospitals", share, closed, "participants")

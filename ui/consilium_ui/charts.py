@@ -88,6 +88,16 @@ def loss(rows: Sequence[RoundRow], planned: int, look: Palette) -> alt.LayerChar
     return _lines([series], high or 1.0, planned, look, LOW)
 
 
+def spent(rows: Sequence[RoundRow], planned: int, target: float, look: Palette) -> alt.LayerChart:
+    """ε spent after each round, and the most that the charter lets the run spend."""
+    points = tuple((row.round, row.epsilon) for row in rows if row.epsilon is not None)
+    series = [
+        Series("limit", look.worst, ((0, target), (planned, target)), dash=(5, 4), told=False),
+        Series("spent", look.mean, points, width=3.5),
+    ]
+    return _lines(series, 1.12 * target, planned, look)
+
+
 def participation(
     rows: Sequence[RoundRow], planned: int, hospitals: Mapping[str, str], look: Palette
 ) -> alt.LayerChart:

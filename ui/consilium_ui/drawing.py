@@ -21,6 +21,9 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "worst": lambda run, look: charts.worst_and_mean(
         run.rows, run.run.rounds_planned, hospital_names(run), look
     ),
+    "spent": lambda run, look: charts.spent(
+        run.rows, run.run.rounds_planned, run.privacy.target if run.privacy else 0.0, look
+    ),
     "loss": lambda run, look: charts.loss(run.rows, run.run.rounds_planned, look),
     "part": lambda run, look: charts.participation(
         run.rows, run.run.rounds_planned, hospital_names(run), look
@@ -29,6 +32,7 @@ FIGURES: Final[Mapping[str, Figure]] = {
 ALT: Final[Mapping[str, str]] = {
     "dice": "Dice by region and round",
     "worst": "Mean Dice and the worst hospital's by round",
+    "spent": "Privacy spent by round, and its limit",
     "loss": "Loss by round",
     "part": "Hospitals that took part, by round",
 }

@@ -71,8 +71,11 @@ def connection(view: SiteView | None, server_time: str) -> str:
 
 
 def rounds_table(rows: Sequence[RoundRow], hospitals: Mapping[str, str]) -> pd.DataFrame:
-    """One row a round, newest first; None where a value is not known yet. Bytes in MB."""
-    table = []
+    """One row a round, newest first; None where a value is not known yet. Bytes in MB.
+
+    Under a privacy plan ε stands in the place of the worst hospital, which nobody is told.
+    """
+    table, private = [], any(row.epsilon is not None for row in rows)
     for row in reversed(rows):
         dice = row.dice
         trained = row.round > 0
@@ -81,7 +84,7 @@ def rounds_table(rows: Sequence[RoundRow], hospitals: Mapping[str, str]) -> pd.D
             {
                 "Round": str(row.round) if trained else "0 (untrained)",
                 "Mean Dice": dice.mean if dice else None,
-                "Worst": row.worst_site_mean,
+                **({"ε": row.epsilon} if private else {"Worst": row.worst_site_mean}),
                 "Hospitals": f"{row.participants} of {len(hospitals)}"
                 if trained and row.participants
                 else None,
@@ -102,6 +105,7 @@ def columns() -> dict[str, ColumnConfig]:
     return {
         "Round": text(width=88),
         "Mean Dice": number(format="%.3f", width=78),
+        "ε": number(format="%.2f", width=52, help=HINTS["epsilon"]),
         "Worst": number(format="%.3f", width=58, help=HINTS["worst"]),
         "Hospitals": text(width=75, help=HINTS["participants"]),
         "Skipped": number(width=65, help=HINTS["skipped"]),

@@ -19,6 +19,10 @@ CLEAR = (
     "model update."
 )
 NO_BOUND = "**No privacy bound is proven** for this run."
+NOISY = "Scores are few and noisy on purpose: a region's Dice is about ± {error:.2f}."
+NOT_SCORED = "No model is scored yet. Scores will be few and noisy on purpose."
+NOISY_LOSS = "Mean over patients, with noise. Lower is better."
+SPENT = "ε of the patient who has spent most; it never passes the limit."
 NO_SCAN = "No scan leaves a hospital."
 MASKED = "Updates are masked: the aggregator reads their sum and no single one."
 NO_STUDY = "No study yet"
@@ -37,6 +41,9 @@ SHARED: Mapping[bool | None, str] = {
     False: "The charter does not share each hospital's own Dice.",
 }
 HINTS: Mapping[str, str] = {
+    "epsilon": "The most that this run can have told of one unit (a patient of one hospital, or a hospital): "
+    "e to this power bounds how much more certain anybody can be that the unit took part. δ is the chance "
+    "that the bound fails.",
     "dice": "Overlap of the model's regions with the annotators', 0 to 1: mean of TC, WT and ET over "
     "held-out patients of the hospitals that answered.",
     "worst": "Mean Dice of the hospital with the lowest score: a good mean can hide a hospital that the "

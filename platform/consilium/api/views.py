@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import statistics
+from collections.abc import Sequence
 
 from sqlmodel import Session
 
 from consilium.contracts.api import (
     DecisionView,
+    PrivacyView,
     RunDetail,
     RunView,
     SiteView,
@@ -16,7 +19,8 @@ from consilium.contracts.api import (
 )
 from consilium.contracts.charter import Charter, read_charter
 from consilium.contracts.messages import SignedDecision
-from consilium.contracts.reports import RunReport
+from consilium.contracts.reports import RoundRow, RunReport
+from consilium.privacy.planning import MECHANISMS, UNITS, dice_error
 from consilium.services.report import compose_report, live_round
 from consilium.store.runs import launches_of, load_rows, open_round_events, runs_of
 from consilium.store.studies import all_sites, decisions_of, get_study
@@ -113,15 +117,34 @@ def run_detail(session: Session, run: Run) -> RunDetail:
     study = get_study(session, run.study)
     charter = read_charter(study.charter)
     running = run.status == RunStatus.RUNNING
+    rows = load_rows(session, run.id)
     return RunDetail(
         run=run_view(session, run),
         title=study.title,
-        rows=load_rows(session, run.id),
+        rows=rows,
         live=live_round(open_round_events(session, run.id)) if running else None,
         sites=tuple(site_view(site) for site in all_sites(session) if charter.member(site.name)),
         decisions=decision_views(session, study.id, charter),
         secure_aggregation=charter.secure_aggregation.masked,
+        privacy=privacy_view(charter, rows),
         server_time=iso(now()),
+    )
+
+
+def privacy_view(charter: Charter, rows: Sequence[RoundRow]) -> PrivacyView | None:
+    """The promise of a charter and what these rows have spent of it; None where nothing is proven."""
+    plan = charter.plan
+    if plan is None:
+        return None
+    scorers = [row.scored for row in rows if row.scored]
+    return PrivacyView(
+        unit=plan.unit,
+        mechanism=plan.mechanism,
+        target=plan.epsilon,
+        delta=plan.delta,
+        spent=max((row.epsilon for row in rows if row.epsilon is not None), default=0.0),
+        dice_error=dice_error(plan, round(statistics.mean(scorers))) if scorers else None,
+        protects=(UNITS[plan.unit], MECHANISMS[plan.mechanism]),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from consilium.contracts.base import Document, PublicKey, RunId, Sha256, SiteName, Title
@@ -106,6 +108,22 @@ class LiveRound(Document):
     answered: tuple[SiteAnswered, ...] = ()
 
 
+class PrivacyView(Document):
+    """What a run promises, and how much of it is spent: `spent` of `target` ε at δ.
+
+    `dice_error` is the standard deviation of a region's Dice as reported, about; None before a model is
+    scored. `protects` says for people what unit and mechanism protect.
+    """
+
+    unit: Literal["patient", "site"]
+    mechanism: str
+    target: float
+    delta: float
+    spent: float
+    dice_error: float | None = None
+    protects: tuple[str, str]
+
+
 class RunDetail(Document):
     """Everything a live page draws: the run, its rows, the open round, and the hospitals."""
 
@@ -116,6 +134,7 @@ class RunDetail(Document):
     sites: tuple[SiteView, ...]
     decisions: tuple[DecisionView, ...]
     secure_aggregation: bool
+    privacy: PrivacyView | None = Field(default=None, description="null: nothing is proven")
     server_time: str
 
 

@@ -116,19 +116,32 @@ def _charts(detail: RunDetail) -> None:
         return
     left, right = st.columns(2, gap="medium")
     with left.container(border=True, gap=None):
-        st.markdown("**Dice by region**  \n:gray[" + words.ROUND_ZERO + "]")
+        st.markdown("**Dice by region**  \n:gray[" + _noise(detail) + "]")
         draw("dice", detail, dark)
     with right.container(border=True, gap=None):
-        st.markdown("**Mean and worst hospital**  \n:gray[" + words.SHARED[_shares(detail)] + "]")
-        draw("worst", detail, dark)
+        if detail.privacy is None:
+            st.markdown("**Mean and worst hospital**  \n:gray[" + words.SHARED[_shares(detail)] + "]")
+            draw("worst", detail, dark)
+        else:
+            st.markdown("**Privacy spent**  \n:gray[" + words.SPENT + "]")
+            draw("spent", detail, dark)
     crowd = len(hospital_names(detail)) > charts.MOST_NAMED
     left, right = (st.container(), st.container()) if crowd else st.columns(2, gap="medium")
     with left.container(border=True, gap=None):
-        st.markdown("**Training loss**  \n:gray[Mean over hospitals, lower is better.]")
+        said = "Mean over hospitals, lower is better." if detail.privacy is None else words.NOISY_LOSS
+        st.markdown(f"**Training loss**  \n:gray[{said}]")
         draw("loss", detail, dark)
     with right.container(border=True, gap=None):
         st.markdown("**Who took part**  \n:gray[Square: in the sum. Cross: missing; its tooltip says why.]")
         draw("part", detail, dark)
+
+
+def _noise(detail: RunDetail) -> str:
+    """What to know of the scores that are drawn."""
+    if detail.privacy is None:
+        return words.ROUND_ZERO
+    error = detail.privacy.dice_error
+    return words.NOT_SCORED if error is None else words.NOISY.format(error=error)
 
 
 def _shares(detail: RunDetail) -> bool | None:
