@@ -72,7 +72,7 @@ def closed(
         missing=tuple(Missing(site=site, reason=reason) for site, reason in close.missing.items()),
         skipped_cases=skipped,
         loss=told.loss,
-        epsilon=epsilon(charter, tag[0], tag[0]),
+        epsilon=epsilon(charter, tag[0], tag[0] + (tag[0] == charter.rounds.count)),
         seconds=seconds[0],
         seconds_opening=seconds[1],
         bytes_up=moved[0],

@@ -240,7 +240,7 @@ class Run:
         replies = {site: gathered.replies[site] for site in close.survivors}
         model_hash = sha256_hex(self.model.data)
         ended = round_number > self.charter.rounds.count
-        gathered.total = with_central_noise(self.charter, self.folder, gathered.total)
+        gathered.total = with_central_noise(self.charter, self.folder, round_number, gathered.total)
         told = self.sums.told(gathered.total, len(close.survivors), round_number)
         scored = reporting.scored(self.charter, round_number - 1, model_hash, told, replies, gathered.seconds)
         if scored is not None:

@@ -163,7 +163,7 @@ TEXT: dict[str, str] = {
     Reason.BAD_SUM: "the sum is not what its survivors uploaded, or too large for so many sites",
     Reason.OTHER_STUDY: "the site knows this run as one of another charter",
     Reason.NO_TAG_KEY: "the site had no keys when the last sum was opened; it takes part in the next round",
-    Reason.BUDGET_SPENT: "the round would spend more privacy than the site's ceiling leaves its patients",
+    Reason.BUDGET_SPENT: "the round would spend more privacy than the charter or the site's ceiling leaves",
     Reason.NOT_PRIVATE: "the charter's noise does not keep the ε that it promises",
     Reason.TOO_MANY_PATIENTS: "the site has more patients than the charter's privacy.cohort_cap",
     RunStatus.WAITING: "waiting for Flower to start",

@@ -25,12 +25,14 @@ CREATE TABLE IF NOT EXISTS spend (
     patient TEXT NOT NULL, charter TEXT NOT NULL, trained INTEGER NOT NULL, evaluated INTEGER NOT NULL,
     epsilon REAL NOT NULL, reserved REAL NOT NULL, delta REAL NOT NULL, PRIMARY KEY (patient, charter));
 CREATE TABLE IF NOT EXISTS charge (
-    charter TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL, model TEXT NOT NULL,
-    upload TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (charter, run, round));
+    charter TEXT NOT NULL, round INTEGER NOT NULL, model TEXT NOT NULL,
+    upload TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (charter, round, model));
 """
 EPSILON, DELTA = 10.0, 1e-4
 """The ceiling of a site whose admin has not set another."""
 ROUNDING = 1e-9
+WHOLE_SITE = "the whole site"
+"""Stands for the hospital in studies whose unit is the site."""
 
 
 @dataclass(frozen=True)
@@ -127,17 +129,15 @@ class Budget:
             due.append(Due(patient, trained, evaluated, epsilon, reserved, delta))
         return due
 
-    def charge(
-        self, charter: str, run: str, number: int, model: str, upload: str, due: Iterable[Due]
-    ) -> None:
+    def charge(self, charter: str, number: int, model: str, upload: str, due: Iterable[Due]) -> None:
         """Commit what `check` found, all or nothing, with the hash of the upload it pays for.
 
         On disk when this returns; only then may the upload leave.
         """
         with self.ledger.transaction() as database:
             database.execute(
-                "INSERT OR REPLACE INTO charge VALUES (?, ?, ?, ?, ?, ?)",
-                (charter, run, number, model, upload, now()),
+                "INSERT OR REPLACE INTO charge VALUES (?, ?, ?, ?, ?)",
+                (charter, number, model, upload, now()),
             )
             database.executemany(
                 "INSERT OR REPLACE INTO spend VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -155,11 +155,10 @@ class Budget:
                 ],
             )
 
-    def charged(self, charter: str, run: str, number: int, model: str) -> str | None:
+    def charged(self, charter: str, number: int, model: str) -> str | None:
         """The hash of the upload that was charged for this round from this model, or None."""
         rows = self.ledger.read(
-            "SELECT upload FROM charge WHERE charter = ? AND run = ? AND round = ? AND model = ?",
-            *(charter, run, number, model),
+            "SELECT upload FROM charge WHERE charter = ? AND round = ? AND model = ?", charter, number, model
         )
         return str(rows[0][0]) if rows else None
 
@@ -176,10 +175,12 @@ class Budget:
         rows = self.ledger.read("SELECT SUM(epsilon), SUM(delta) FROM spend GROUP BY patient")
         return (max((row[0] for row in rows), default=0.0), max((row[1] for row in rows), default=0.0))
 
-    def left(self) -> float:
-        """ε that a new study could still spend of every patient: the ceiling less the highest reserve."""
-        rows = self.ledger.read("SELECT SUM(reserved) FROM spend GROUP BY patient")
-        return max(0.0, self.ceiling.epsilon - max((row[0] for row in rows), default=0.0))
+    def left(self) -> Ceiling:
+        """What a new study could still spend of every patient: the ceiling less the highest reserve."""
+        rows = self.ledger.read("SELECT SUM(reserved), SUM(delta) FROM spend GROUP BY patient")
+        epsilon = self.ceiling.epsilon - max((row[0] for row in rows), default=0.0)
+        delta = self.ceiling.delta - max((row[1] for row in rows), default=0.0)
+        return Ceiling(max(0.0, epsilon), max(0.0, delta))
 
     def _rows(self, charter: str) -> dict[str, tuple[Any, ...]]:
         rows = self.ledger.read(

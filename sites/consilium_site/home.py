@@ -64,6 +64,11 @@ class SiteHome:
         return self.root / "runs"
 
     @property
+    def private(self) -> Path:
+        """Noisy vectors that were charged and may be asked for again, one a charter."""
+        return self.root / "private"
+
+    @property
     def logs(self) -> Path:
         """One log a process."""
         return self.root / "logs"

@@ -91,7 +91,7 @@ class Jobs:
             except Refused as refused:
                 log.warning("%s: refused, %s", order.job, refused)
                 return self._refusal(order, Reason(refused.reason))
-            except (ConsiliumError, ValueError, RuntimeError, OSError):
+            except (ConsiliumError, ValueError, RuntimeError, OSError, ArithmeticError, MemoryError):
                 log.exception("%s: failed", order.job)
                 return self._refusal(order, Reason.SITE_ERROR)
             finally:
@@ -235,9 +235,14 @@ class Jobs:
                 charter, self.site, order.round, model, bench, cohort, until, self._doing_stage
             )
         self._doing_stage(Stage.TRAINING)
-        upload = self.private.upload(charter, order.run, order.round, model, bench, until)
-        if tick := charter.privacy.tick_seconds:
-            time.sleep(tick - (time.monotonic() - started) % tick)
+        until = started + charter.rounds.deadline_seconds  # of the charter: a server's own would be a probe
+        try:
+            if charter.secure_aggregation.masked:
+                self.masks.check_unopened(charter, order, sha256_hex(model.data))
+            upload = self.private.upload(charter, order.round, model, bench, until)
+        finally:
+            if tick := charter.privacy.tick_seconds:
+                time.sleep(tick - (time.monotonic() - started) % tick)
         nothing = SiteReport(
             site=self.site, cases_train=0, cases_test=0, seconds_scoring=0.0, seconds_training=0.0
         )

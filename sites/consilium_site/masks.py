@@ -68,6 +68,11 @@ class Masks:
         claim = UploadClaim(site=self.site, transcript=transcript)
         return transcript, sign(self.key, "upload", claim.canonical())
 
+    def check_unopened(self, charter: Charter, order: Order, model: str) -> None:
+        """Raise `NotDisclosed` if `mask` would because a sum of this model was opened already."""
+        if f"{order.round}/{model}" in self.windows.state(charter, order.run).opened:
+            self.windows.refuse(order, Refusal.MODEL_OPENED)
+
     def agree(self, charter: Charter, order: Order) -> str:
         """This site's signature on the order's set of survivors. Raises `NotDisclosed`."""
         state, transcript, told = self._asked(charter, order)

@@ -25,7 +25,7 @@ from consilium.privacy.noise import Words, chosen, private_stream
 from consilium.privacy.patients import PatientSum
 from consilium.privacy.plan import TAIL, PrivacyPlan
 from consilium.vocabulary import Reason
-from consilium_site.budget import Budget
+from consilium_site.budget import WHOLE_SITE, Budget
 from consilium_site.home import SiteHome
 from consilium_site.workbench import People, Vector, Workbench
 
@@ -39,10 +39,11 @@ class PrivateUploads:
     def __init__(self, home: SiteHome, budget: Budget, source: Callable[[], Words] = private_stream) -> None:
         self.home, self.budget, self.source = home, budget, source
 
-    def upload(
-        self, charter: Charter, run: str, number: int, model: Vector, bench: Workbench, until: float
-    ) -> Ring:
+    def upload(self, charter: Charter, number: int, model: Vector, bench: Workbench, until: float) -> Ring:
         """This site's noisy vector for the order of round `number`: (P+6,), or (6,) after the last round.
+
+        A vector that was drawn for this round and model before is given again, in another run too, and costs
+        nothing.
 
         Raises:
             Refused: NOT_PRIVATE if the plan does not keep its promise, TOO_MANY_PATIENTS, BUDGET_SPENT, or
@@ -51,18 +52,16 @@ class PrivateUploads:
         plan = charter.plan
         if plan is None or not accounting.keeps(plan):
             raise Refused(Reason.NOT_PRIVATE)
-        digest, folder = sha256_hex(model.data), self.home.runs / run
-        file = folder / f"private-{number:05d}.safetensors"
-        kept = _kept(file, self.budget.charged(charter.id, run, number, digest))
+        digest, file = sha256_hex(model.data), self.home.private / f"{charter.id}.safetensors"
+        kept = _kept(file, self.budget.charged(charter.id, number, digest))
         if kept is not None:
             return kept
         people = _taking_part(plan, bench.people(), number)
         due = self.budget.check(charter.id, plan, people.train, people.test)
         vector = self._drawn(charter, plan, number, model, bench, people, until)
-        for old in folder.glob("private-*.safetensors"):
-            old.unlink()
+        file.parent.mkdir(mode=0o700, exist_ok=True)
         write_atomic(file, Envelope("private", {"upload": vector}).parts())
-        self.budget.charge(charter.id, run, number, digest, sha256_hex(vector.data), due)
+        self.budget.charge(charter.id, number, digest, sha256_hex(vector.data), due)
         return vector
 
     def _drawn(
@@ -96,10 +95,10 @@ class PrivateUploads:
 def _taking_part(plan: PrivacyPlan, people: People, number: int) -> People:
     """Who is charged for this round: trainees if it trains, held-out patients if it scores.
 
-    Where the unit is the site, all its patients are in each upload.
+    Where the unit is the site, it is charged as one; its patients' own accounts are not touched.
     """
     if plan.unit == "site":
-        return People((*people.train, *people.test), ())
+        return People((WHOLE_SITE,), ())
     if len(people.train) + len(people.test) > plan.cohort_cap:
         raise Refused(Reason.TOO_MANY_PATIENTS)
     train = people.train if number <= plan.rounds else ()
@@ -124,9 +123,9 @@ def _local(
 ) -> Ring:
     """Many noisy steps at home (DP-SGD, Abadi et al. 2016), so that the update itself is private."""
     point, losses = model.copy(), []
-    for _ in range(plan.steps):
+    for step in range(number * plan.steps, (number + 1) * plan.steps):
         one = PatientSum(plan, plan.parameters)
-        for descent, loss in bench.descents(point, _sampled(plan, people.train, words), number, until):
+        for descent, loss in bench.descents(point, _sampled(plan, people.train, words), step, until):
             one.train(descent, loss)
         noisy = one.noised(words).view(np.int32).astype(np.float64)
         rate = charter.training.learning_rate / plan.divisor(1) / 2.0**plan.bits
@@ -166,8 +165,13 @@ def _whole_site(
             summed.evaluate((tc, wt, et))
     if not training:
         return summed.noised(words)
-    trained = bench.train(model, number, until)
-    summed.train(trained.update, trained.loss)
+    try:
+        trained = bench.train(model, number, until)
+        summed.train(trained.update, trained.loss)
+    except Refused as refused:
+        if refused.reason != Reason.BAD_UPDATE:
+            raise
+        log.warning("training gave a non-finite update: it counts as zero")
     return summed.noised(words)
 
 

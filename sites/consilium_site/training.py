@@ -160,7 +160,8 @@ class MonaiWorkbench:
         drawn_in = 0 if self.body is not None else round_number
         key = hashlib.sha256(f"{patient}/{training.seed}/{drawn_in}".encode()).digest()
         rng = np.random.default_rng(int.from_bytes(key[:8], "little"))
-        images, masks = self.patches.of(self.cases[patient], rng, training.batch)
+        cases = self.cases[patient]
+        images, masks = self.patches.of(cases, rng, max(training.batch, len(cases)))
         inputs = torch.from_numpy(images).to(self.device)  # (B, C, I, J, K)
         targets = torch.from_numpy(masks).to(self.device)  # (B, 3, I, J, K)
         if self.body is not None:

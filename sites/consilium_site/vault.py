@@ -182,7 +182,7 @@ class Vault:
             {
                 "ceiling": dataclasses.asdict(ceiling),
                 "highest": {"epsilon": epsilon, "delta": delta},
-                "left": budget.left(),
+                "left": dataclasses.asdict(budget.left()),
                 "studies": studies,
             }
         )

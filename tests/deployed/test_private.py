@@ -35,7 +35,7 @@ def test_a_spent_budget_stops_one_hospital_and_the_report_counts_epsilon(deploye
     assert plan is not None
     ceiling = accounting.spent(plan, 2, plan.evaluated(2, False)) + 0.01
     told = deployed.consortium.site("site-b", "budget", "--ceiling", f"{ceiling:.4f}", "--json")
-    assert json.loads(told)["left"] == pytest.approx(ceiling, abs=1e-3)
+    assert json.loads(told)["left"]["epsilon"] == pytest.approx(ceiling, abs=1e-3)
     run = deployed.client.launch(charter.id).run
     detail = deployed.finish(run)
     assert detail.run.status is RunStatus.FINISHED, detail.run.error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from consilium.contracts.charter import Charter
 from consilium.contracts.envelope import Envelope
 from consilium.contracts.messages import Order, SignedReply
 from consilium.contracts.reports import ModelScored, RoundClosed, RunFailed, RunFinished, SiteAnswered
+from consilium.contracts.sums import Sums
 from consilium.errors import Refused
 from consilium.learning.parameters import read_model
 from consilium.privacy import accounting
@@ -80,10 +82,10 @@ def refusals(consortium: MemoryConsortium) -> list[tuple[str, int]]:
     [
         {"mechanism": "distributed"},
         {"mechanism": "central"},
-        {"mechanism": "central", "masked": False},
         {"mechanism": "local", "steps": 2, "noise": 0.4, "bits": 14, "clip": 3.0, "size": 20},
         {"mechanism": "local", "masked": False},
-        {"mechanism": "distributed", "unit": "site", "bits": 14, "clip": 2.5, "size": 20},
+        {"mechanism": "local", "unit": "site", "bits": 14, "clip": 2.5, "size": 20, "noise": 0.15},
+        {"mechanism": "distributed", "unit": "site", "bits": 14, "clip": 2.5, "size": 20, "noise": 0.15},
     ],
     ids=lambda how: "-".join(str(value) for value in how.values()),
 )
@@ -97,10 +99,11 @@ def test_every_mechanism_moves_the_model_and_counts_epsilon(tmp_path: Path, how:
     epsilons = [event.epsilon for event in consortium.journal.of(RoundClosed)]
     assert epsilons == sorted(epsilons)
     assert epsilons[0] > 0
-    last = consortium.journal.of(ModelScored)[-1]
-    assert last.round == 6
-    assert last.epsilon == pytest.approx(accounting.promised(plan))
-    assert last.epsilon <= plan.epsilon
+    assert epsilons[-1] == pytest.approx(accounting.promised(plan))
+    assert epsilons[-1] <= plan.epsilon
+    if plan.unit == "patient":
+        last = consortium.journal.of(ModelScored)[-1]
+        assert (last.round, last.epsilon) == (6, epsilons[-1])
 
 
 def test_nothing_exact_leaves_a_site(tmp_path: Path) -> None:
@@ -232,10 +235,10 @@ def test_a_lost_vector_is_drawn_and_charged_again(tmp_path: Path) -> None:
     consortium = private(tmp_path, rounds=2, evaluations=1)
     site = consortium.sites["site-a"]
     bench = site.jobs.workbenches(consortium.charter)
-    arguments = (consortium.charter, "run-9", 1, np.zeros(SIZE, np.float32), bench, 1e12)
+    arguments = (consortium.charter, 1, np.zeros(SIZE, np.float32), bench, 1e12)
     first = site.jobs.private.upload(*arguments)
     assert np.array_equal(first, site.jobs.private.upload(*arguments))
-    next((site.home.runs / "run-9").glob("private-*")).unlink()
+    next(site.home.private.iterdir()).unlink()
     assert not np.array_equal(first, site.jobs.private.upload(*arguments))
     assert site.jobs.budget.studies()[0].rounds == 2
 
@@ -255,8 +258,8 @@ def test_more_patients_than_the_cap_are_refused(tmp_path: Path) -> None:
     assert reasons == {Reason.TOO_MANY_PATIENTS}
 
 
-def test_a_run_under_another_name_spends_from_the_same_promise(tmp_path: Path) -> None:
-    consortium = private(tmp_path, rounds=2, evaluations=1, masked=False, mechanism="central", noise=1.0)
+def test_all_runs_of_a_study_spend_from_one_promise_and_a_kept_vector_costs_nothing(tmp_path: Path) -> None:
+    consortium = private(tmp_path, rounds=2, evaluations=1, noise=1.0)
     plan = consortium.charter.plan
     assert plan is not None
     document = consortium.charter.model_dump(mode="json")
@@ -264,35 +267,112 @@ def test_a_run_under_another_name_spends_from_the_same_promise(tmp_path: Path) -
     charter = Charter.model_validate(document)
     site = consortium.sites["site-a"]
     bench = site.jobs.workbenches(charter)
-    start = np.zeros(SIZE, np.float32)
-    for run, number in (("run-1", 1), ("run-1", 2)):
-        site.jobs.private.upload(charter, run, number, start, bench, 1e12)
+    start, other = np.zeros(SIZE, np.float32), np.ones(SIZE, np.float32)
+    first = site.jobs.private.upload(charter, 1, start, bench, 1e12)
+    assert np.array_equal(first, site.jobs.private.upload(charter, 1, start, bench, 1e12))
+    site.jobs.private.upload(charter, 1, other, bench, 1e12)
     with pytest.raises(Refused) as refused:
-        site.jobs.private.upload(charter, "run-2", 1, start, bench, 1e12)
+        site.jobs.private.upload(charter, 2, other, bench, 1e12)
     assert refused.value.reason is Reason.BUDGET_SPENT
+    assert site.jobs.budget.studies()[0].rounds == 2
 
 
-def test_a_study_with_the_site_as_unit_is_charged_to_each_of_its_patients(tmp_path: Path) -> None:
+def test_a_model_opened_in_another_run_is_refused_before_anything_is_charged(tmp_path: Path) -> None:
+    consortium = private(tmp_path, rounds=2, evaluations=1)
+    assert consortium.run().go()
+    before = budget(consortium, "site-a").studies()
+    consortium.folder = tmp_path / "runs" / "run-2"
+    consortium.folder.mkdir()
+    initial = (tmp_path / "runs" / "run-1" / "initial.safetensors").read_bytes()
+    (consortium.folder / "initial.safetensors").write_bytes(initial)
+    assert not run_named(consortium, "run-2")
+    assert budget(consortium, "site-a").studies() == before
+
+
+def test_a_study_with_the_site_as_unit_is_charged_to_the_site(tmp_path: Path) -> None:
     consortium = private(tmp_path, rounds=1, unit="site")
     assert consortium.run().go()
     (study,) = budget(consortium, "site-a").studies()
-    assert (study.patients, study.rounds) == (12, 2)
+    assert (study.patients, study.rounds) == (1, 2)
 
 
-def test_central_noise_is_the_same_for_the_same_sum_and_another_for_another(tmp_path: Path) -> None:
+def test_central_noise_is_the_same_for_the_same_sum_only_and_tags_do_not_tell(tmp_path: Path) -> None:
     charter = private(tmp_path, mechanism="central").charter
     total = np.arange(charter.upload_size(), dtype=np.uint32)
-    once, again = (with_central_noise(charter, tmp_path, total) for _ in range(2))
+    once, again = (with_central_noise(charter, tmp_path, 1, total) for _ in range(2))
     assert np.array_equal(once, again)
-    other = with_central_noise(charter, tmp_path, total + np.uint32(1)) - np.uint32(1)
+    other = with_central_noise(charter, tmp_path, 1, total + np.uint32(1)) - np.uint32(1)
+    later = with_central_noise(charter, tmp_path, 2, total)
     assert not np.array_equal(once[:SIZE], other[:SIZE])
-    assert np.array_equal(once[SIZE + TAIL :], total[SIZE + TAIL :])
+    assert not np.array_equal(once[:SIZE], later[:SIZE])
+    assert not once[SIZE + TAIL :].any(), "the tags are a hash of the exact sum under a key that sites have"
     assert (tmp_path / "central.key").stat().st_mode & 0o077 == 0
+
+
+def test_what_hospitals_are_sent_of_a_central_sum_holds_no_exact_tag(tmp_path: Path) -> None:
+    consortium = private(tmp_path, rounds=3, mechanism="central")
+    assert consortium.run().go()
+    sums = [order.arrays["sum"] for _, _, order in consortium.transport.orders if "sum" in order.arrays]
+    assert len(sums) == 12
+    assert not any(total[SIZE + TAIL :].any() for total in sums)
+
+
+def test_a_time_limit_of_the_server_learns_nothing(tmp_path: Path) -> None:
+    """The vault works by the charter's deadline: an order's own limit would probe its number of patients."""
+    consortium = private(tmp_path, rounds=1)
+    site, limits = consortium.sites["site-a"], []
+    uploads = site.jobs.private.upload
+
+    def noting(*arguments: Any) -> Any:
+        limits.append(arguments[-1] - time.monotonic())
+        return uploads(*arguments)
+
+    site.jobs.private.upload = noting  # type: ignore[method-assign]
+    send = consortium.transport.send
+
+    def sending(tag: Any, orders: Any, seconds: float) -> None:
+        changed = dict(orders)
+        order = Order.parse(orders["site-a"].header, "order").model_copy(update={"seconds": 1e-6})
+        changed["site-a"] = Envelope(order.canonical().decode(), orders["site-a"].arrays)
+        send(tag, changed if tag[2] in ("train", "finish") else orders, seconds)
+
+    consortium.transport.send = sending  # type: ignore[method-assign]
+    assert consortium.run().go()
+    deadline = consortium.charter.rounds.deadline_seconds
+    assert limits == pytest.approx([deadline] * 2, abs=5.0)
+
+
+def test_every_answer_leaves_on_the_tick_refusals_too(tmp_path: Path) -> None:
+    consortium = private(tmp_path, rounds=1, tick_seconds=0.5, cohort_cap=11)
+    site = consortium.sites["site-a"]
+    answered: list[float] = []
+    answer = site.jobs._computed
+
+    def timing(*arguments: Any) -> Any:
+        begun = time.monotonic()
+        try:
+            return answer(*arguments)
+        finally:
+            answered.append(time.monotonic() - begun)
+
+    site.jobs._computed = timing  # type: ignore[method-assign]
+    assert not consortium.run().go()
+    assert answered
+    assert all(0.5 <= seconds < 0.75 or seconds >= 1.0 for seconds in answered)
+
+
+def test_scores_of_nobody_are_not_told(tmp_path: Path) -> None:
+    consortium = private(tmp_path, rounds=1, evaluations=2, noise=20.0, epsilon=8.0, bits=4)
+    assert consortium.run().go()
+    assert not consortium.journal.of(ModelScored) or consortium.journal.of(ModelScored)[0].scored >= 40
+    charter = consortium.charter
+    nothing = np.zeros(charter.upload_size(), np.uint32)
+    assert Sums(charter).told(nothing, 4, 1).scored == 0
 
 
 @pytest.mark.parametrize(("kind", "number"), [("finish", 2), ("train", 5), ("train", 9)])
 def test_orders_of_the_wrong_kind_for_their_round_get_nothing(tmp_path: Path, kind: str, number: int) -> None:
-    consortium = private(tmp_path, masked=False, mechanism="central")
+    consortium = private(tmp_path, masked=False, mechanism="local")
     send = consortium.transport.send
     changed: list[int] = []
 
@@ -318,7 +398,7 @@ def test_an_empty_sample_still_uploads_noise(tmp_path: Path) -> None:
     consortium = private(tmp_path, rounds=2, evaluations=1, sampling=1e-9)
     site = consortium.sites["site-a"]
     bench = site.jobs.workbenches(consortium.charter)
-    vector = site.jobs.private.upload(consortium.charter, "run-9", 1, np.zeros(SIZE, np.float32), bench, 1e12)
+    vector = site.jobs.private.upload(consortium.charter, 1, np.zeros(SIZE, np.float32), bench, 1e12)
     plan = consortium.charter.plan
     assert plan is not None
     assert vector.size == SIZE + TAIL
@@ -391,6 +471,7 @@ def test_the_sum_carries_the_promised_noise(tmp_path: Path) -> None:
         ({"privacy": {"mechanism": "distributed", **LAX, "cohort": 33}}, "cohort_cap 32"),
         ({"privacy": {"mechanism": "distributed", **LAX, "unit": "site", "sampling": 0.5}}, "must be 1"),
         ({"privacy": {"mechanism": "distributed", **LAX, "noise": 1e5}}, "wrap the ring"),
+        ({"privacy": {"mechanism": "distributed", **LAX, "tick_seconds": 100.0}}, "a quarter"),
         (
             {"secure_aggregation": {"masked": False, "threshold": 3, "colluding": 1, "scale_bits": 8}},
             "needs secure_aggregation.masked",

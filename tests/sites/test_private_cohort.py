@@ -121,7 +121,7 @@ def test_the_ledger_has_one_row_for_a_patient_with_two_scans(
     budget = Budget(Ledger(home.database))
     budget.set_ceiling(1000.0, 0.01)
     private = PrivateUploads(home, budget)
-    private.upload(charter(head), "run-1", 1, head.parameters, bench, FOREVER)
+    private.upload(charter(head), 1, head.parameters, bench, FOREVER)
     assert budget.studies()[0].patients == len(bench.people().train)
 
 

@@ -62,15 +62,25 @@ def about(study: StudyView) -> None:
         st.table(charter_facts(detail.charter), border="horizontal", hide_header=True)
 
 
+def promise(charter: Charter) -> str:
+    """What the charter proves, in a few words."""
+    dp = charter.privacy
+    if dp.mechanism == "none":
+        return "none proven"
+    return f"ε ≤ {dp.epsilon:g}, δ {dp.delta:g}, unit {dp.unit}, {dp.mechanism} noise"
+
+
 def charter_facts(charter: Charter) -> dict[str, str]:
     """The charter's main numbers, safe in Markdown."""
     training, rounds = charter.training, charter.rounds
+    frozen = f" over {charter.model.frozen:,} frozen" if charter.model.frozen else ""
     return {
         "Id": f"`{charter.id[:SHORT]}`",
-        "Model": f"{words.plain(charter.model.name)}, {charter.model.parameters:,} parameters",
+        "Model": f"{words.plain(charter.model.name)}, {charter.model.parameters:,} parameters" + frozen,
         "Local work": f"{training.steps} steps, batch {training.batch}",
         "Patch": " × ".join(str(axis) for axis in training.patch) + f", {training.spacing_mm:g} mm",
         "Strategy": charter.strategy.name,
         "Deadline": f"{words.span(rounds.deadline_seconds)} a round",
+        "Privacy": promise(charter),
         "Needs": f"{rounds.minimum_sites} of {len(charter.roster)} hospitals a round",
     }

@@ -22,6 +22,23 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
 
 
+Cases = Annotated[
+    int | None, typer.Option(help="Phantom cases a hospital (default: 12; 40 with --privacy).", min=1)
+]
+Size = Annotated[
+    int | None,
+    typer.Option(help="Phantom side, voxels, a multiple of 8 (default: 48; 32 with --privacy).", min=32),
+]
+Backbone = Annotated[
+    Path | None,
+    typer.Option(
+        help="Trained model to freeze, with --privacy (default: trained here on other phantoms).",
+        dir_okay=False,
+        exists=True,
+    ),
+]
+
+
 def demo(
     home: Annotated[
         Path | None, typer.Option(help="An empty folder for everything (default: a new one).")
@@ -36,27 +53,15 @@ def demo(
     rounds: Annotated[
         int | None, typer.Option(help="Rounds (default: 8 on phantoms, 5 on real scans).", min=1)
     ] = None,
-    cases: Annotated[
-        int | None, typer.Option(help="Phantom cases a hospital (default: 12; 40 with --privacy).", min=1)
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(help="Phantom side, voxels, a multiple of 8 (default: 48; 32 with --privacy).", min=32),
-    ] = None,
+    cases: Cases = None,
+    size: Size = None,
     privacy: Annotated[
         Unit, typer.Option(help="Whose part in the model gets a proven bound; trains a head only.")
     ] = Unit.NONE,
     epsilon: Annotated[
         float, typer.Option(help="The most ε that the run may spend, with --privacy.", min=0.1, max=100.0)
     ] = 8.0,
-    backbone: Annotated[
-        Path | None,
-        typer.Option(
-            help="Trained model to freeze, with --privacy (default: trained here on other phantoms).",
-            dir_okay=False,
-            exists=True,
-        ),
-    ] = None,
+    backbone: Backbone = None,
     seed: Annotated[int, typer.Option(help="Seed of phantoms, model and training.", min=0)] = 0,
     port: Annotated[int, typer.Option(help="The portal's port.")] = 8501,
     headless: Annotated[

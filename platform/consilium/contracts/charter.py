@@ -210,15 +210,21 @@ class Charter(Document):
             return self
         if self.release.site_metrics:
             raise ValueError("release.site_metrics must be false: a hospital's exact scores are outside ε")
-        if dp.mechanism == "distributed" and not self.secure_aggregation.masked:
+        if dp.mechanism != "local" and not self.secure_aggregation.masked:
             raise ValueError(
-                "privacy.mechanism 'distributed' needs secure_aggregation.masked: one upload holds a share "
-                "of the noise only"
+                f"privacy.mechanism {dp.mechanism!r} needs secure_aggregation.masked: one upload alone does "
+                "not hold the noise"
+            )
+        if 4 * dp.tick_seconds > self.rounds.deadline_seconds:
+            raise ValueError(
+                f"privacy.tick_seconds {dp.tick_seconds:g} must be at most a quarter of "
+                f"rounds.deadline_seconds {self.rounds.deadline_seconds:g}: answers would come too late"
             )
         if dp.unit == "patient" and self.training.batch < 2:
             raise ValueError("training.batch: patches of a patient and pass, must be 2 or more")
         assert self.plan is not None
         self.plan.check_ring()
+        self.plan.check_fine()
         if dp.mechanism == "local":
             FixedPoint(len(self.roster), self.secure_aggregation.clip, self.secure_aggregation.scale_bits, 1)
         return self

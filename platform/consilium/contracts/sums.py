@@ -19,6 +19,8 @@ from consilium.privacy.patients import scores_share
 from consilium.privacy.plan import LOSS_MOST, LOSS_SHARE, PrivacyPlan
 
 Vector = NDArray[np.float32]
+COUNTED = 2.0
+"""Deviations of its noise that a count of scored units must have: below, the scores would be noise."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Sums:
         self.parameters = charter.model.parameters
         cap = agg.weight_cap if self.plan is None else 1
         self._codec = None
-        if self.plan is None or self.plan.mechanism == "local":
+        if self.plan is None or (self.plan.mechanism == "local" and self.plan.unit == "patient"):
             self._codec = FixedPoint(len(charter.roster), agg.clip, agg.scale_bits, cap)
 
     @property
@@ -99,16 +101,19 @@ class Sums:
 
 
 def _noisy(plan: PrivacyPlan, tail: NDArray[np.int32], survivors: int, order_round: int) -> Told:
-    """Means out of noisy sums: every divisor but the count of scored units is a constant."""
+    """Means out of noisy sums: every divisor but the count of scored units is a constant.
+
+    No score is told where too few were held out to tell them from noise.
+    """
     loss_unit = LOSS_SHARE * plan.bound / LOSS_MOST
     loss = min(LOSS_MOST, max(0.0, float(tail[1]) / loss_unit / plan.divisor(survivors)))
     if not plan.evaluates(order_round):
         return Told(loss, 0, 0.0, 0.0, 0.0)
     whole = plan.bound * scores_share(plan)
-    count = max(1.0, float(tail[2]) / (whole / 2))
-    return Told(
-        loss, max(1, round(count)), *(_unit(0.5 + float(value) / whole / count) for value in tail[3:6])
-    )
+    count, noise = float(tail[2]) / (whole / 2), plan.noise_of(survivors) / (whole / 2)
+    if count < max(1.0, COUNTED * noise):
+        return Told(loss, 0, 0.0, 0.0, 0.0)
+    return Told(loss, round(count), *(_unit(0.5 + float(value) / whole / count) for value in tail[3:6]))
 
 
 def _unit(value: float) -> float:

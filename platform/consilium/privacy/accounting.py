@@ -18,6 +18,8 @@ GRID = 1e-3
 """Width of a cell of the loss distribution of one sampled step; totals are rounded up, never down."""
 LEAST_NOISE, MOST_NOISE = 0.1, 1e6
 MOST_EPSILON = 1e5
+LOUD = 12.0
+"""√steps · sampling / σ from which on ε is far above 50: working it out would take gigabytes."""
 
 
 def spent(plan: PrivacyPlan, rounds: int, evaluations: int) -> float:
@@ -69,7 +71,7 @@ def epsilon_of(noise: float, sampling: float, times: int, delta: float) -> float
         return 0.0
     if sampling >= 1.0:  # k Gaussians with multiplier σ are one with σ/√k
         return _gaussian(noise / math.sqrt(times), delta)
-    if noise < LEAST_NOISE:
+    if noise < LEAST_NOISE or sampling * math.sqrt(times) / noise > LOUD:
         return math.inf
     from dp_accounting.pld import privacy_loss_distribution
 

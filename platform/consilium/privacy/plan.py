@@ -23,6 +23,8 @@ TAILS = 12.0
 
 LEAST_SHARE = 2.5
 """Integer steps that a site's noise must span, so that sums of it are as good as one discrete Gaussian."""
+FINE = 2.0
+"""Least bound in integer steps over √parameters: a gradient spread evenly has two steps a coordinate."""
 MOST_STEPS = 100_000
 
 Unit = Literal["patient", "site"]
@@ -141,6 +143,14 @@ class PrivacyPlan:
                 f"secure_aggregation.scale_bits {self.bits}: sums of {self.sites} sites with up to "
                 f"{self.most} clipped vectors each and their noise could wrap the ring of 2**32; lower "
                 "scale_bits, privacy.cohort_cap or privacy.noise"
+            )
+
+    def check_fine(self) -> None:
+        """Raise `ValueError` if a clipped gradient is so few integer steps long that it rounds to nothing."""
+        if self.bound < FINE * math.sqrt(self.parameters):
+            raise ValueError(
+                f"secure_aggregation.scale_bits {self.bits}: a norm of {self.bound} integer steps over "
+                f"{self.parameters:,} parameters would round to little; {FINE:g}·√parameters is the least"
             )
 
     def divisor(self, survivors: int) -> float:

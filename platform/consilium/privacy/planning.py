@@ -36,8 +36,8 @@ Verdict = Literal["workable", "strained", "hopeless"]
 UNITS: dict[Unit, str] = {
     "patient": "Protects each patient of one hospital with all scans there; a patient treated at m hospitals "
     "has m times the ε.",
-    "site": "Protects a hospital as a whole, so each of its patients too: what changes if one hospital was "
-    "never part of the study.",
+    "site": "Protects a hospital as a whole: what changes if it was never part of the study. One patient of "
+    "it is bounded less tightly.",
 }
 MECHANISMS: dict[Mechanism, str] = {
     "distributed": "Every hospital adds a share of the noise before masking: nobody sees a sum without "
@@ -141,6 +141,7 @@ def finest(make: Callable[[int], PrivacyPlan]) -> PrivacyPlan:
         plan = make(bits)
         try:
             plan.check_ring()
+            plan.check_fine()
         except ValueError:
             continue
         return plan

@@ -42,7 +42,8 @@ def budget(
     typer.echo(f"ceiling   ε {limit['epsilon']:g}, δ {limit['delta']:g} for one patient over all studies")
     typer.echo(f"spent     {_bar(highest['epsilon'], limit['epsilon'])} by the patient who has spent most")
     typer.echo(f"          δ {highest['delta']:g}")
-    typer.echo(f"left      ε {told['left']:.2f} for a new study")
+    left = told["left"]
+    typer.echo(f"left      ε {left['epsilon']:.2f}, δ {left['delta']:g} for a new study")
     if not told["studies"]:
         typer.echo("No study has spent anything yet.")
     for study in told["studies"]:

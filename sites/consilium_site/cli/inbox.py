@@ -118,11 +118,12 @@ def _tell_budget(home: SiteHome, asked: dict[str, Any]) -> None:
 
     left = ask_budget(home)["left"]
     typer.echo(
-        f"  budget    the study may spend ε {asked['epsilon']:g}, this site's patients have {left:.2f} left"
+        f"  budget    the study may spend ε {asked['epsilon']:g}, δ {asked['delta']:g}; patients here have "
+        f"ε {left['epsilon']:.2f}, δ {left['delta']:g} left"
     )
-    if asked["epsilon"] > left:
+    if asked["epsilon"] > left["epsilon"] or asked["delta"] > left["delta"]:
         typer.echo(
-            "            the vault will refuse the rounds that would spend more: see `consilium-site budget`"
+            "            the vault will refuse rounds that would spend more: see `consilium-site budget`"
         )
 
 
