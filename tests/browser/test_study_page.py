@@ -24,10 +24,11 @@ def play(stub: Stub, done: int, status: RunStatus = RunStatus.RUNNING, **changes
     """Move the stub's run on to `done` closed rounds."""
     detail = stub_play.detail(done, status, **changes)
     hospitals = {view.site: view.hospital for view in detail.decisions}
-    known = stub_play.study_detail(hospitals, detail.run.rounds_planned)
+    private = detail.privacy is not None
+    known = stub_play.study_detail(hospitals, detail.run.rounds_planned, private)
     stub.down = False
     stub.details = {known.study.id: known}
-    stub.put(detail, stub_play.study(hospitals, detail.run.rounds_planned))
+    stub.put(detail, stub_play.study(hospitals, detail.run.rounds_planned, private=private))
 
 
 def see(page: Any, text: str) -> None:
@@ -75,16 +76,28 @@ def test_a_private_run_shows_what_it_has_spent_of_its_promise(page: Any, portal:
     play(stub, 5, private=True)
     page.set_viewport_size({"width": 1400, "height": 1500})
     page.goto(portal)
-    see(page, "ε spent")
-    see(page, "of 8, δ 0.0001, unit patient")
-    see(page, "Privacy spent")
+    see(page, "ε 6.01 of 8")
+    see(page, "δ 1e-4 · patient")
     see(page, "Protects each patient of one hospital")
+    see(page, "Scored: rounds 0 and 4, 2 of 3 planned.")
     drawn(page)
+    chart = page.locator("[aria-label='Privacy spent by round, and its limit'] svg")
+    assert chart.bounding_box()["width"] > 300
+    assert {"limit 8", "spent"} <= set(chart.locator("text").all_text_contents())
+    page.locator("[data-testid=stTable] tr", has_text="St. Anne").get_by_text("budget spent").wait_for()
     play(stub, 6, private=True)
-    see(page, "6.00")
+    see(page, "ε 6.58 of 8")
+
+
+def test_a_run_without_privacy_says_so_where_the_bound_would_stand(
+    page: Any, portal: str, stub: Stub
+) -> None:
     play(stub, 6)
+    page.goto(portal)
     see(page, "No privacy bound is proven")
-    gone(page, "Privacy spent")
+    drawn(page)
+    assert page.get_by_text("Privacy spent").count() == 0
+    assert page.get_by_text("Proven: at most").count() == 0
 
 
 def test_a_tick_redraws_no_chart_that_has_not_changed(page: Any, portal: str, stub: Stub) -> None:

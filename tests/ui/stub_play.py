@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 
 from consilium.contracts.api import (
     DecisionView,
@@ -18,13 +19,17 @@ from consilium.contracts.charter import (
     Charter,
     Member,
     Model,
+    Privacy,
+    Release,
     Rounds,
     SecureAggregation,
+    Training,
     colluding_bound,
     threshold,
 )
 from consilium.contracts.messages import Scores
 from consilium.contracts.reports import Dice, Missing, RoundOpened, RoundRow, SiteAnswered, SiteRow
+from consilium.privacy.planning import MECHANISMS, UNITS
 from consilium.vocabulary import CaseProblem, Decision, Reason, RunStatus, Stage
 
 RUN = "r5c0ffee1"
@@ -38,6 +43,8 @@ START = datetime.datetime(2026, 1, 31, 12, 0, 0, tzinfo=datetime.UTC)
 SECONDS = 24.0
 DEADLINE = 120.0
 MB = 1_000_000
+SPENT_FROM = 6
+"""The first round that St. Anne's refuses in a private run."""
 
 
 def at(seconds: float) -> str:
@@ -45,8 +52,8 @@ def at(seconds: float) -> str:
     return (START + datetime.timedelta(seconds=seconds)).isoformat()
 
 
-def charter(hospitals: dict[str, str], rounds: int) -> Charter:
-    """A charter with these hospitals."""
+def charter(hospitals: dict[str, str], rounds: int, private: bool = False) -> Charter:
+    """A charter with these hospitals; a `private` one promises ε 8 to each patient."""
     roster = tuple(
         Member(site=site, hospital=name, identity=f"{index:064x}")
         for index, (site, name) in enumerate(sorted(hospitals.items()), 1)
@@ -60,13 +67,18 @@ def charter(hospitals: dict[str, str], rounds: int) -> Charter:
         secure_aggregation=SecureAggregation(
             threshold=threshold(n), colluding=colluding_bound(n), scale_bits=16
         ),
+        privacy=Privacy(mechanism="distributed", noise=2.0, delta=1e-4) if private else Privacy(),
+        training=Training(steps=1 if private else 20),
+        release=Release(site_metrics=not private),
         roster=roster,
     )
 
 
-def study(hospitals: dict[str, str] = HOSPITALS, rounds: int = 8, approved: int = 4) -> StudyView:
+def study(
+    hospitals: dict[str, str] = HOSPITALS, rounds: int = 8, approved: int = 4, private: bool = False
+) -> StudyView:
     """The study, without runs."""
-    document = charter(hospitals, rounds)
+    document = charter(hospitals, rounds, private)
     return StudyView(
         id=document.id,
         title=document.title,
@@ -77,11 +89,13 @@ def study(hospitals: dict[str, str] = HOSPITALS, rounds: int = 8, approved: int 
     )
 
 
-def study_detail(hospitals: dict[str, str] = HOSPITALS, rounds: int = 8) -> StudyDetail:
+def study_detail(
+    hospitals: dict[str, str] = HOSPITALS, rounds: int = 8, private: bool = False
+) -> StudyDetail:
     """The study before anybody has decided but the first hospital."""
     return StudyDetail(
-        study=study(hospitals, rounds, approved=1),
-        charter=charter(hospitals, rounds),
+        study=study(hospitals, rounds, 1, private),
+        charter=charter(hospitals, rounds, private),
         decisions=decisions(hospitals, approved=1),
     )
 
@@ -142,7 +156,8 @@ def detail(
 ) -> RunDetail:
     """The run after `done` closed rounds; while it runs, round `done + 1` is open and half answered.
 
-    A `private` one spends ε 1 a round, is scored every fourth, and shares no hospital's numbers.
+    A `private` one is scored every fourth round, shares no hospital's numbers, and spends ε 7.6 of 8;
+    St. Anne's budget is spent from round `SPENT_FROM` on.
     """
     shared = shared and not private
     running, finished = status == RunStatus.RUNNING, status == RunStatus.FINISHED
@@ -150,12 +165,17 @@ def detail(
     if done == 0 and not finished:
         rows = []
     if private:
-        rows = [_private(each) for each in rows]
+        rows = [_private(each, planned) for each in rows]
     now = at(done * SECONDS + 11)
+    live = open_round(done + 1, done * SECONDS, hospitals) if running and done < planned else None
+    views = tuple(site_view(site, name, done, running) for site, name in sorted(hospitals.items()))
+    if private:
+        live = live and _spent(live)
+        views = tuple(_reticent(view, done + 1) for view in views)
     return RunDetail(
         run=RunView(
             run=RUN,
-            study=study(hospitals, planned).id,
+            study=study(hospitals, planned, private=private).id,
             status=status,
             created_at=at(-5),
             started_at=None if status == RunStatus.WAITING else at(0),
@@ -168,34 +188,65 @@ def detail(
         ),
         title="Glioma segmentation, four hospitals",
         rows=tuple(rows),
-        live=open_round(done + 1, done * SECONDS, hospitals) if running and done < planned else None,
-        sites=tuple(site_view(site, name, done, running) for site, name in sorted(hospitals.items())),
+        live=live,
+        sites=views,
         decisions=decisions(hospitals, len(hospitals)),
         secure_aggregation=private,
-        privacy=promise(done) if private else None,
+        privacy=promise(rows, planned) if private else None,
         server_time=now,
     )
 
 
-def promise(spent: float) -> PrivacyView:
-    """ε 8 for patients, so much of it spent."""
+def promise(rows: Sequence[RoundRow], planned: int = 8) -> PrivacyView:
+    """ε 8 for patients, and what these rows have spent of it."""
     return PrivacyView(
         unit="patient",
         mechanism="distributed",
         target=8.0,
         delta=1e-4,
-        spent=spent,
-        dice_error=0.06,
-        protects=("Protects each patient of one hospital.", "Every hospital adds a share of the noise."),
+        spent=max((row.epsilon for row in rows if row.epsilon is not None), default=0.0),
+        dice_error=0.06 if any(row.dice for row in rows) else None,
+        evaluations=planned // 4 + 1,
+        protects=(UNITS["patient"], MECHANISMS["distributed"]),
     )
 
 
-def _private(told: RoundRow) -> RoundRow:
+def epsilon(number: int, planned: int = 8) -> float:
+    """ε after a round: it grows with the root of the rounds, from that of one evaluation on."""
+    return max(3.1, 7.6 * (number / planned) ** 0.5)
+
+
+def _private(told: RoundRow, planned: int) -> RoundRow:
     """The row as a private run has it."""
-    changes: dict[str, object] = {"epsilon": float(told.round), "worst_site": None, "worst_site_mean": None}
+    changes: dict[str, object] = {
+        "epsilon": epsilon(told.round, planned),
+        "worst_site": None,
+        "worst_site_mean": None,
+        "skipped_cases": 0,
+        "loss": told.loss + (0.11, -0.07, 0.04)[told.round % 3] if told.loss else None,
+    }
     if told.round % 4:
         changes |= {"dice": None, "scored": 0}
+    if told.round >= SPENT_FROM and "st-anne" in told.participant_sites:
+        there = tuple(site for site in told.participant_sites if site != "st-anne")
+        spent = Missing(site="st-anne", reason=Reason.BUDGET_SPENT)
+        changes |= {"participants": len(there), "participant_sites": there, "missing": (*told.missing, spent)}
     return told.model_copy(update=changes)
+
+
+def _reticent(view: SiteView, number: int) -> SiteView:
+    """A hospital in a private run: it counts nothing, and is idle in `number` if its budget is spent."""
+    idle = {"stage": Stage.IDLE} if view.site == "st-anne" and number > SPENT_FROM else {}
+    return view.model_copy(update={"cases": 0, "skipped": {}, **idle})
+
+
+def _spent(live: LiveRound) -> LiveRound:
+    """The open round, where St. Anne's has answered that its budget is spent."""
+    number, reason = live.opened.round, Reason.BUDGET_SPENT
+    if number < SPENT_FROM:
+        return live
+    no = SiteAnswered(round=number, attempt=1, site="st-anne", reason=reason, seconds=1.0)
+    return live.model_copy(update={"answered": (*live.answered, no)})
 
 
 def open_round(number: int, since: float, hospitals: dict[str, str]) -> LiveRound:

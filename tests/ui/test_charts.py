@@ -25,10 +25,18 @@ def drawn(line: dict[str, Any]) -> set[int]:
     return {point["series"] for point in line["data"]["values"]}
 
 
+def texts(chart: Any) -> list[dict[str, Any]]:
+    return [layer for layer in chart.to_dict()["layer"] if layer["mark"]["type"] == "text"]
+
+
 def labels(chart: Any) -> list[str]:
-    document = chart.to_dict()
-    texts = [layer for layer in document["layer"] if layer["mark"]["type"] == "text"]
-    return [layer["data"]["values"][0]["name"] for layer in texts]
+    return [layer["data"]["values"][0]["name"] for layer in texts(chart)]
+
+
+def bars(chart: Any) -> list[dict[str, Any]]:
+    """The layers of error bars."""
+    layers = chart.to_dict()["layer"]
+    return [layer for layer in layers if layer["mark"]["type"] == "rule" and "y2" in layer["encoding"]]
 
 
 def test_dice_chart_has_a_named_line_a_region_from_round_zero() -> None:
@@ -173,12 +181,48 @@ def test_spent_privacy_rises_to_its_limit_and_no_further() -> None:
     private = stub_play.detail(6, private=True)
     chart = charts.spent(private.rows, 8, 8.0, LIGHT)
     values = [(point["round"], point["value"]) for line in lines(chart) for point in line["data"]["values"]]
-    assert [value for value in values if value == (8, 8.0)]
-    assert [(number, float(number)) in values for number in range(7)] == [True] * 7
-    assert labels(chart) == ["limit"], "the line of what is spent has not reached the last round"
+    assert [value for value in values if value[1] == 8.0] == [(0, 8.0), (8, 8.0)]
+    assert values[2:] == [(number, pytest.approx(stub_play.epsilon(number))) for number in range(7)]
+    assert labels(chart) == ["limit 8", "spent"], "each at its own end"
+    assert [layer["data"]["values"][0]["round"] for layer in texts(chart)] == [8, 6]
 
 
 def test_a_private_runs_dice_is_drawn_where_it_was_scored_only() -> None:
     private = stub_play.detail(6, private=True)
     for line in lines(charts.dice_by_region(private.rows, 8, LIGHT)):
         assert [point["round"] for point in line["data"]["values"]] == [0, 4]
+
+
+def test_noisy_dice_has_a_bar_a_region_that_stays_within_a_score() -> None:
+    rows = stub_play.detail(6, private=True).rows
+    chart = charts.dice_by_region(rows, 8, LIGHT, 0.06)
+    assert len(bars(chart)) == 3
+    for layer in bars(chart):
+        assert [point["round"] for point in layer["data"]["values"]] == [0, 4]
+        assert all(0.0 <= point["value"] < point["high"] <= 1.0 for point in layer["data"]["values"])
+    widest = bars(chart)[0]["data"]["values"][1]
+    assert widest["high"] - widest["value"] == pytest.approx(0.12)
+    assert len({layer["mark"]["xOffset"] for layer in bars(chart)}) == 3, "no bar covers another"
+    start = bars(chart)[0]["encoding"]["x"]["scale"]["range"][0]
+    assert start + bars(chart)[0]["mark"]["xOffset"] > 0, "the first round's bars stay off the axis"
+    assert bars(charts.dice_by_region(rows, 8, LIGHT)) == []
+
+
+def test_few_noisy_scores_of_a_long_run_are_marked_and_only_dots_lead_between_them() -> None:
+    rows = stub_play.detail(100, planned=100, private=True).rows
+    for line in lines(charts.dice_by_region(rows, 100, LIGHT, 0.06)):
+        assert line["mark"]["point"]
+        assert line["mark"]["strokeDash"] == list(charts.DOTTED)
+    exact = stub_play.detail(100, planned=100).rows
+    assert not any(line["mark"]["point"] for line in lines(charts.dice_by_region(exact, 100, LIGHT)))
+
+
+def test_a_noisy_axis_has_room_for_its_bars() -> None:
+    rows = stub_play.detail(5, private=True).rows
+    assert charts.dice_top(rows, 0.2) > charts.dice_top(rows)
+    assert charts.dice_top(rows, 5.0) == 1.0
+
+
+def test_spent_privacy_of_nothing_is_its_limit_alone() -> None:
+    chart = charts.spent((), 8, 8.0, DARK)
+    assert labels(chart) == ["limit 8"]

@@ -21,5 +21,19 @@ def test_state_changes_with_rows_and_names_but_not_with_the_clock() -> None:
 @pytest.mark.parametrize("name", drawing.FIGURES)
 def test_every_figure_is_valid_and_has_words_for_those_who_cannot_see_it(name: str) -> None:
     for done in (1, 6):
-        assert drawing.FIGURES[name](stub_play.detail(done), LIGHT).to_dict(validate=True)
+        for private in (False, True):
+            detail = stub_play.detail(done, private=private)
+            assert drawing.FIGURES[name](detail, LIGHT).to_dict(validate=True)
     assert drawing.ALT[name]
+
+
+def test_a_private_runs_figures_are_drawn_from_its_promise() -> None:
+    private = stub_play.detail(6, private=True)
+    layers = drawing.FIGURES["dice"](private, LIGHT).to_dict()["layer"]
+    assert sum("y2" in layer["encoding"] for layer in layers) == 3, "error bars of three regions"
+    assert private.privacy is not None
+    another = private.privacy.model_copy(update={"target": 9.0})
+    changed = private.model_copy(update={"privacy": another})
+    assert drawing.state_of(changed) != drawing.state_of(private)
+    names = [str(layer["data"]) for layer in drawing.FIGURES["spent"](changed, LIGHT).to_dict()["layer"]]
+    assert any("limit 9" in name for name in names)

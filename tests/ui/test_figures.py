@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consilium.contracts.api import SiteView
-from consilium.contracts.reports import SiteAnswered
+from consilium.contracts.reports import Missing, SiteAnswered
 from consilium.vocabulary import Reason, RunStatus, Stage
 from consilium_ui import figures, tables
 from ui import stub_play
@@ -80,6 +80,34 @@ def test_rounds_table_leaves_the_unknown_empty_and_names_who_is_missing() -> Non
     assert table["Mean Dice"].isna().tolist() == [True, False, False, False, False]
     assert table["Hospitals"].tolist()[:2] == ["3 of 4", "3 of 4"]
     assert table["Missing, and why"][0] == "Northgate Hospital: no answer before the round's deadline"
+
+
+def test_a_spent_budget_stays_spent_until_the_hospital_uploads_again() -> None:
+    detail = stub_play.detail(7, private=True)
+    assert figures.budget_spent(detail) == {"st-anne": 6}
+    away = Missing(site="st-anne", reason=Reason.OFFLINE)
+    last = detail.rows[-1].model_copy(update={"missing": (away,)})
+    offline = detail.model_copy(update={"rows": (*detail.rows[:-1], last), "live": None})
+    assert figures.budget_spent(offline) == {"st-anne": 6}
+    back = last.model_copy(update={"participant_sites": ("st-anne",), "missing": ()})
+    again = detail.model_copy(update={"rows": (*detail.rows[:-1], back), "live": None})
+    assert figures.budget_spent(again) == {}
+    assert figures.budget_spent(stub_play.detail(5, private=True)) == {"st-anne": 6}, "said in the open round"
+    assert figures.budget_spent(stub_play.detail(4, private=True)) == {}
+
+
+def test_a_difference_of_two_noisy_scores_counts_from_two_deviations_on() -> None:
+    assert figures.may_be_noise(0.1, 0.06)
+    assert figures.may_be_noise(-0.1, 0.06)
+    assert not figures.may_be_noise(0.2, 0.06)
+    assert not figures.may_be_noise(0.001, None)
+
+
+def test_rounds_table_of_a_private_run_tells_epsilon_and_no_exact_count() -> None:
+    table = tables.rounds_table(stub_play.detail(4, private=True).rows, stub_play.HOSPITALS)
+    assert table["ε"].tolist() == [pytest.approx(stub_play.epsilon(number)) for number in (4, 3, 2, 1, 0)]
+    assert not {"Worst", "Skipped"} & set(table.columns)
+    assert set(table.columns) <= set(tables.columns())
 
 
 def _site(**changes: object) -> SiteView:

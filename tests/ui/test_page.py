@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -27,9 +28,10 @@ def show(stub: Stub, done: int, status: RunStatus = RunStatus.RUNNING, **changes
     """Let the stub serve one run of the play with its study."""
     detail = stub_play.detail(done, status, **changes)  # type: ignore[arg-type]
     hospitals = {view.site: view.hospital for view in detail.decisions}
-    known = stub_play.study_detail(hospitals, detail.run.rounds_planned)
+    private = detail.privacy is not None
+    known = stub_play.study_detail(hospitals, detail.run.rounds_planned, private)
     stub.details = {known.study.id: known}
-    stub.put(detail, stub_play.study(hospitals, detail.run.rounds_planned))
+    stub.put(detail, stub_play.study(hospitals, detail.run.rounds_planned, private=private))
 
 
 def words_on(app: AppTest) -> str:
@@ -40,6 +42,11 @@ def words_on(app: AppTest) -> str:
     parts += [f"{metric.label} {metric.value} {metric.delta}" for metric in app.metric]
     parts += [table.value.to_csv() for table in (*app.table, *app.dataframe)]
     return "\n".join(str(part) for part in parts)
+
+
+def hospitals_on(app: AppTest) -> Any:
+    """The table of hospitals."""
+    return next(table.value for table in app.table if "Connection" in table.value.columns)
 
 
 def test_no_study_says_what_to_do(stub: Stub) -> None:
@@ -182,13 +189,19 @@ def test_private_run_shows_what_is_spent_and_what_that_protects(stub: Stub) -> N
     app = open_page()
     text = words_on(app)
     assert not app.exception
-    assert [metric.label for metric in app.metric][:2] == ["Mean Dice, round 4", "ε spent"]
-    assert app.metric[1].value == "5.00"
-    assert app.metric[1].delta == "of 8, δ 0.0001, unit patient"
+    assert [metric.label for metric in app.metric][:2] == ["Mean Dice, round 4", "Privacy spent"]
+    assert app.metric[1].value == "ε 6.01 of 8"
+    assert app.metric[1].delta == "δ 1e-4 · patient"
+    assert [round(bar.proto.value) for bar in app.get("progress")] == [62, 75], "rounds, then ε"
+    assert "at most ε 8 at δ 1e-4 for each patient of a hospital" in text
     assert "Protects each patient of one hospital" in text
     assert "Every hospital adds a share of the noise" in text
-    assert "noisy on purpose: a region's Dice is about ± 0.06" in text
-    assert "Privacy spent" in text
+    assert "one standard deviation, ± 0.06. Scored: rounds 0 and 4, 2 of 3 planned." in text
+    assert "ε of the patient that has spent most" in text
+    assert "Mean and worst hospital" not in text
+    drawn = [str(chart.proto) for chart in app.get("vega_lite_chart")]
+    assert len(drawn) == 4
+    assert sum("limit 8" in chart for chart in drawn) == 1
     assert "No privacy bound" not in text
     assert "Worst hospital" not in [metric.label for metric in app.metric]
 
@@ -196,6 +209,65 @@ def test_private_run_shows_what_is_spent_and_what_that_protects(stub: Stub) -> N
 def test_run_without_privacy_says_so_and_shows_no_epsilon(stub: Stub) -> None:
     show(stub, 5)
     app = open_page()
-    assert "No privacy bound is proven" in words_on(app)
-    assert "ε spent" not in [metric.label for metric in app.metric]
+    assert "**No privacy bound is proven** for this study." in words_on(app)
     assert "Privacy spent" not in words_on(app)
+    assert "ε" not in app.dataframe[0].value.columns
+    assert {"Cases", "Skipped cases"} <= set(hospitals_on(app).columns)
+
+
+def test_private_run_before_its_first_round_has_spent_nothing(stub: Stub) -> None:
+    show(stub, 0, private=True)
+    app = open_page()
+    assert not app.exception
+    assert app.metric[1].value == "ε 0 of 8"
+    assert app.get("progress")[1].proto.value == 0
+    assert "Nothing is spent yet" in app.info[-1].value
+
+
+def test_a_hospital_whose_budget_is_spent_is_named_with_its_round(stub: Stub) -> None:
+    show(stub, 6, private=True)
+    app = open_page()
+    warnings = " ".join(warning.value for warning in app.warning)
+    assert "**Privacy budget spent:** St\\. Anne\\'s Clinic (since round 6)" in warnings
+    hospitals = hospitals_on(app)
+    assert "budget spent" in hospitals["Last round".replace(" ", "\u00a0")].iloc[3]
+    assert text_of(Reason.BUDGET_SPENT) in words_on(app)
+    assert "Cases" not in hospitals.columns, "a private run is told no exact count"
+    show(stub, 4, private=True)
+    app.run()
+    assert not any("budget spent" in warning.value for warning in app.warning)
+
+
+def test_private_run_in_the_clear_says_that_too(stub: Stub) -> None:
+    show(stub, 5, private=True)
+    clear = stub.runs[stub_play.RUN].model_copy(update={"secure_aggregation": False})
+    stub.runs[stub_play.RUN] = clear
+    assert "aggregator can read each hospital's" in open_page().warning[0].value
+
+
+def test_a_rise_within_its_noise_is_not_called_one(stub: Stub) -> None:
+    show(stub, 5, private=True)
+    known = stub.runs[stub_play.RUN]
+    assert known.privacy is not None
+    loud = known.privacy.model_copy(update={"dice_error": 0.3})
+    stub.runs[stub_play.RUN] = known.model_copy(update={"privacy": loud})
+    assert open_page().metric[0].delta == "+0.458, may be noise"
+
+
+def test_private_run_whose_scores_are_not_told_says_so(stub: Stub) -> None:
+    show(stub, 3, private=True)
+    known = stub.runs[stub_play.RUN]
+    assert known.privacy is not None
+    rows = tuple(row.model_copy(update={"dice": None, "scored": 0}) for row in known.rows)
+    silent = known.privacy.model_copy(update={"dice_error": None})
+    stub.runs[stub_play.RUN] = known.model_copy(update={"rows": rows, "privacy": silent})
+    app = open_page()
+    assert not app.exception
+    assert app.metric[0].value == "–"
+    assert "No score is told yet" in words_on(app)
+
+
+def test_the_sidebar_tells_what_the_charter_proves(stub: Stub) -> None:
+    for private, told in ((True, "ε ≤ 8, δ 1e-4, unit patient, distributed noise"), (False, "none proven")):
+        show(stub, 2, private=private)
+        assert told in words_on(open_page())

@@ -100,3 +100,26 @@ def test_the_exchange_after_the_last_round_is_no_round() -> None:
     assert words.opened(3, 1, 8) == "Round 3 is open"
     assert words.opened(8, 2, 8) == "Round 8 is open, attempt 2"
     assert words.opened(9, 1, 8) == "Last exchange: the final model is being scored"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1e-4, "1e-4"), (2.5e-5, "2.5e-5"), (0.01, "1e-2"), (9.96e-6, "1e-5")]
+)
+def test_small_numbers_are_powers_of_ten(value: float, text: str) -> None:
+    assert words.power(value) == text
+
+
+def test_bound_names_its_unit() -> None:
+    assert words.bound(8.0, 1e-4, "patient") == "ε 8 at δ 1e-4 for each patient of a hospital"
+    assert words.bound(0.5, 1e-5, "site").endswith("for each hospital as a whole")
+
+
+def test_noise_tells_its_size_and_which_rounds_were_scored() -> None:
+    assert words.noise(0.061, [0, 4, 8], 3).endswith("± 0.06. Scored: rounds 0, 4 and 8, 3 of 3 planned.")
+    assert words.scored([8], 1) == "Scored: round 8, 1 of 1 planned."
+    assert words.scored(range(0, 70, 10), 11) == "Scored: 7 of 11 models, the last of round 60."
+    assert "more than the whole scale" in words.noise(1.3, [0], 1)
+
+
+def test_budget_names_hospitals_that_can_do_nothing() -> None:
+    assert words.budget({"<b>": 6}).startswith("**Privacy budget spent:** \\<b\\> (since round 6).")

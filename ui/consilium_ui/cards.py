@@ -5,15 +5,17 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from consilium.contracts.api import LiveRound, RunDetail
+from consilium.contracts.api import LiveRound, PrivacyView, RunDetail
 from consilium.vocabulary import RunStatus, text_of
 from consilium_ui import words
 from consilium_ui.feed import Snapshot
 from consilium_ui.figures import (
+    budget_spent,
     busy,
     elapsed,
     hospital_names,
     key_figures,
+    may_be_noise,
     remaining,
     standings,
     time_left,
@@ -70,11 +72,17 @@ def stale(snapshot: Snapshot[RunDetail], url: str, seconds: float) -> None:
 
 
 def notices(detail: RunDetail) -> None:
-    """What this run does not protect, said plainly."""
-    masked = detail.secure_aggregation
-    if detail.privacy is not None:
-        lines = [words.NO_SCAN, words.MASKED if masked else words.CLEAR, *detail.privacy.protects]
+    """What this run protects and what not, said plainly; and at whom its privacy budget is spent."""
+    masked, promise = detail.secure_aggregation, detail.privacy
+    if promise is not None:
+        proven = f"**Proven: at most {words.bound(promise.target, promise.delta, promise.unit)}.**"
+        lines = [proven, *map(words.plain, promise.protects), words.NO_SCAN]
+        if masked and promise.mechanism != "distributed":
+            lines.append(words.MASKED)
         st.info(" ".join(lines), icon=":material/shield:")
+        if not masked:
+            st.warning(words.CLEAR, icon=":material/visibility:")
+        _spent_budgets(detail)
         return
     lines = (
         [words.NO_BOUND, words.NO_SCAN, words.MASKED]
@@ -84,26 +92,51 @@ def notices(detail: RunDetail) -> None:
     st.warning(" ".join(lines), icon=":material/visibility:")
 
 
+def _spent_budgets(detail: RunDetail) -> None:
+    names, found = hospital_names(detail), budget_spent(detail)
+    if found:
+        st.warning(
+            words.budget({names.get(site, site): number for site, number in sorted(found.items())}),
+            icon=":material/shield_lock:",
+        )
+
+
 def figures(detail: RunDetail) -> None:
     """The row of key figures, each with its unit and a hint."""
     found, names = key_figures(detail.rows), hospital_names(detail)
     boxes = st.columns([1.15, 1.25, 1, 1, 0.9])
-    change = None if found.change is None else f"{found.change:+.3f} vs untrained"
+    error = detail.privacy.dice_error if detail.privacy else None
     dice = f"Mean Dice, round {found.round}" if found.round is not None else "Mean Dice"
-    _figure(boxes[0], dice, words.score(found.dice), change, "dice", coloured=True)
+    rise, clear = None, True
+    if found.change is not None:
+        clear = not may_be_noise(found.change, error)
+        rise = f"{found.change:+.3f}{' vs untrained' if clear else ', may be noise'}"
+    _figure(boxes[0], dice, words.score(found.dice), rise, "dice", coloured=clear)
     if detail.privacy is None:
         worst = worst_text(found.worst, found.worst_site, names)
         _figure(boxes[1], "Worst hospital", words.score(found.worst), worst, "worst")
     else:
-        promise = detail.privacy
-        limit = f"of {promise.target:g}, δ {promise.delta:g}, unit {promise.unit}"
-        _figure(boxes[1], "ε spent", f"{promise.spent:.2f}", limit, "epsilon")
+        _privacy(boxes[1], detail.privacy)
     share = words.NOTHING if found.participants is None else f"{found.participants} of {len(names)}"
     closed = None if found.closed is None else f"in round {found.closed}"
     _figure(boxes[2], "Hospitals", share, closed, "participants")
     _figure(boxes[3], "Sent up", words.size(found.bytes_up), f"{words.size(found.bytes_down)} down", "bytes")
     under = "median" if found.seconds is not None else None
     _figure(boxes[4], "Time a round", words.span(found.seconds), under, "seconds")
+
+
+def _privacy(box: DeltaGenerator, promise: PrivacyView) -> None:
+    """The card of the promise: ε spent of its limit as a figure and a bar, δ, and whom it protects."""
+    with box.container(border=True, height="stretch", gap="xsmall"):
+        st.metric(
+            "Privacy spent",
+            f"ε {promise.spent:.3g} of {promise.target:g}",
+            f"δ {words.power(promise.delta)} · {promise.unit}",
+            delta_color="off",
+            delta_arrow="off",
+            help=words.HINTS["epsilon"],
+        )
+        st.progress(min(1.0, promise.spent / promise.target))
 
 
 def _figure(

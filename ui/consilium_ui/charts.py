@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import altair as alt
 
@@ -31,12 +31,17 @@ LONGEST = 20
 FONT = "Source Sans, Liberation Sans, sans-serif"
 LABEL_GAP = 0.062
 """Least distance of two labels, as a share of the axis."""
+BESIDE = 6.0
+"""Most pixels between the points of one round that have bars."""
+THIN, BARRED = 1.5, 45.0
+"""Pixels of a line between points with bars, and of the bars; size of such a point."""
+DOTTED = (2, 4)
 LEAST_WIDTH = 1.4
 """Pixels of a hospital's own line; its name is written in the text's colour."""
 MOST_NAMED = 8
 """Hospitals beyond which labels and tooltips leave their names out: a crowd of lines shows the spread."""
 MOST_POINTS = 30
-"""Rounds beyond which lines have no points."""
+"""Rounds beyond which lines have no points; of noisy scores, only scored rounds count."""
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Distances of rounds that an axis names."""
 
@@ -53,18 +58,36 @@ class Series:
     labelled: bool = True
     told: bool = True
     """Whether the tooltip has it."""
+    error: float = 0.0
+    """One standard deviation of each point, drawn as a bar."""
+    shift: float = 0.0
+    """Pixels to the side, so that bars of one round do not cover each other."""
 
 
-def dice_by_region(rows: Sequence[RoundRow], planned: int, look: Palette) -> alt.LayerChart:
-    """Dice of TC, WT, ET and their mean by round; round 0 is the untrained model."""
+def dice_by_region(
+    rows: Sequence[RoundRow], planned: int, look: Palette, error: float | None = None
+) -> alt.LayerChart:
+    """Dice of TC, WT, ET and their mean by round; round 0 is the untrained model.
+
+    `error` is the standard deviation of a region's Dice in a run whose scores are noisy: each then has a
+    bar of that size, and dotted lines only lead the eye from one scored round to the next.
+    """
     scored = [(row.round, row.dice) for row in rows if row.dice is not None]
-    series = [
+    regions = (
         Series("WT", look.wt, tuple((at, dice.WT) for at, dice in scored)),
         Series("TC", look.tc, tuple((at, dice.TC) for at, dice in scored)),
         Series("ET", look.et, tuple((at, dice.ET) for at, dice in scored)),
-        Series("mean", look.mean, tuple((at, dice.mean) for at, dice in scored), width=3.5),
+    )
+    mean = Series("mean", look.mean, tuple((at, dice.mean) for at, dice in scored), width=3.5)
+    if error is None:
+        return _lines([*regions, mean], dice_top(rows), planned, look)
+    beside = min(BESIDE, PLOT / 5 / max(1, len(scored)))
+    noisy = [
+        replace(one, width=THIN, dash=DOTTED, error=error, shift=(place - 1.5) * beside)
+        for place, one in enumerate(regions)
     ]
-    return _lines(series, dice_top(rows), planned, look)
+    noisy.append(replace(mean, width=2.5, dash=DOTTED, shift=1.5 * beside))
+    return _lines(noisy, dice_top(rows, error), planned, look)
 
 
 def worst_and_mean(
@@ -92,10 +115,10 @@ def spent(rows: Sequence[RoundRow], planned: int, target: float, look: Palette) 
     """ε spent after each round, and the most that the charter lets the run spend."""
     points = tuple((row.round, row.epsilon) for row in rows if row.epsilon is not None)
     series = [
-        Series("limit", look.worst, ((0, target), (planned, target)), dash=(5, 4), told=False),
+        Series(f"limit {target:g}", look.worst, ((0, target), (planned, target)), dash=(5, 4), told=False),
         Series("spent", look.mean, points, width=3.5),
     ]
-    return _lines(series, 1.12 * target, planned, look)
+    return _lines(series, 1.12 * max([target, *(value for _, value in points)]), planned, look)
 
 
 def participation(
@@ -128,12 +151,12 @@ def participation(
     return _finish(alt.layer(present, absent), look, max(LOW, strip * len(order) + 40))
 
 
-def dice_top(rows: Sequence[RoundRow]) -> float:
-    """Upper end of both Dice charts, which stand side by side: one scale, so that heights compare."""
+def dice_top(rows: Sequence[RoundRow], error: float = 0.0) -> float:
+    """Upper end of both Dice charts, side by side on one scale; a bar of `error` has room above."""
     values = [score for row in rows if row.dice for score in (row.dice.TC, row.dice.WT, row.dice.ET)]
     values += [row.worst_site_mean for row in rows if row.worst_site_mean is not None]
     values += [site.scores.mean for row in rows for site in row.sites if site.scores is not None]
-    return axis_top(values)
+    return axis_top([value + error for value in values])
 
 
 def axis_top(values: Sequence[float]) -> float:
@@ -197,50 +220,74 @@ def _lines(
         axis=alt.Axis(tickCount=4 if height == LOW else 5),
     )
     longest = max((len(one.name) for one in series if one.labelled), default=0)
-    x = _rounds(planned, room=8 + LETTER * longest)
-    styles = dict.fromkeys((one.colour, one.width, one.dash) for one in series)
-    layers: list[alt.Chart] = [
-        _alike([one for one in series if (one.colour, one.width, one.dash) == style], x, y, planned)
-        for style in styles
-    ]
+    beside = max((one.shift for one in series), default=0.0)
+    x = _rounds(planned, room=8 + LETTER * longest + beside, lead=beside and beside + 6)
+    styles = dict.fromkeys(_style(one) for one in series)
+    layers: list[alt.Chart] = [_bars(one, x, y) for one in series if one.error]
+    noisy = any(one.error for one in series)
+    marked = (max((len(one.points) for one in series), default=0) if noisy else planned) <= MOST_POINTS
+    dot = None if not marked else BARRED if noisy else 0.0
+    layers += [_alike([one for one in series if _style(one) == style], x, y, dot) for style in styles]
     layers += _labels(series, x, y, high, look)
     layers.append(_tooltip(series, x, planned))
     return _finish(alt.layer(*layers), look, height)
 
 
-def _alike(series: Sequence[Series], x: alt.X, y: alt.Y, planned: int) -> alt.Chart:
-    """One layer for all series of one look: a layer each would cost a second a tick with 30 hospitals."""
+def _style(one: Series) -> tuple[object, ...]:
+    """What series in one layer share."""
+    return one.colour, one.width, one.dash, one.shift
+
+
+def _bars(one: Series, x: alt.X, y: alt.Y) -> alt.Chart:
+    """A bar of one standard deviation each way at each point, within the scale of a score."""
+    values = [
+        {"round": at, "value": max(0.0, value - one.error), "high": min(1.0, value + one.error)}
+        for at, value in one.points
+    ]
+    mark = {"color": one.colour, "strokeWidth": THIN, "opacity": 0.75, "xOffset": one.shift}
+    return alt.Chart(alt.Data(values=values)).mark_rule(**mark).encode(x=x, y=y, y2="high")
+
+
+def _alike(series: Sequence[Series], x: alt.X, y: alt.Y, size: float | None) -> alt.Chart:
+    """One layer for all series of one look: a layer each would cost a second a tick with 30 hospitals.
+
+    `size` is that of points: None for none, 0 for what goes with the line's width.
+    """
     values = [
         {"round": at, "value": value, "series": index}
         for index, one in enumerate(series)
         for at, value in one.points
     ]
     look = series[0]
-    dot = alt.OverlayMarkDef(color=look.colour, size=28 if look.width > 2 else 18, filled=True)
+    found = size or (28 if look.width > 2 else 18)
+    dot = alt.OverlayMarkDef(color=look.colour, size=found, filled=True, xOffset=look.shift)
     return (
         alt.Chart(alt.Data(values=values))
         .mark_line(
             color=look.colour,
             strokeWidth=look.width,
             strokeDash=list(look.dash),
-            point=dot if planned <= MOST_POINTS else False,
+            point=False if size is None else dot,
             clip=False,
+            xOffset=look.shift,
         )
         .encode(x=x, y=y, detail="series:N")
     )
 
 
 def _labels(series: Sequence[Series], x: alt.X, y: alt.Y, high: float, look: Palette) -> list[alt.Chart]:
-    """Names at the ends of lines that reach the last round, moved apart where they would overlap."""
-    last = max((one.points[-1][0] for one in series if one.points), default=0)
-    ends = [one for one in series if one.labelled and one.points and one.points[-1][0] == last]
+    """Names at the ends of lines that reach the last round (a limit's at its own), moved apart."""
+    last = max((one.points[-1][0] for one in series if one.points and one.told), default=0)
+    named = [one for one in series if one.labelled and one.points]
+    ends = [one for one in named if not one.told or one.points[-1][0] == last]
+    beside = max((one.shift for one in ends), default=0.0)
     heights = spread([one.points[-1][1] for one in ends], LABEL_GAP * high)
     charts = []
     for one, height in zip(ends, heights, strict=True):
-        values = [{"round": last, "value": height, "name": one.name}]
+        values = [{"round": one.points[-1][0], "value": height, "name": one.name}]
         colour = one.colour if one.width > LEAST_WIDTH else look.text
         bold = "bold" if one.width > 2 else "normal"
-        mark = {"align": "left", "dx": 8, "fontSize": 12, "fontWeight": bold, "color": colour}
+        mark = {"align": "left", "dx": 8 + beside, "fontSize": 12, "fontWeight": bold, "color": colour}
         charts.append(alt.Chart(alt.Data(values=values)).mark_text(**mark).encode(x=x, y=y, text="name:N"))
     return charts
 
@@ -260,18 +307,18 @@ def _tooltip(series: Sequence[Series], x: alt.X, planned: int) -> alt.Chart:
     return alt.Chart(data).mark_rule(strokeWidth=width, opacity=0.001).encode(x=x, tooltip=tips)
 
 
-def _rounds(planned: int, first: int = 0, room: float = 0.0) -> alt.X:
+def _rounds(planned: int, first: int = 0, room: float = 0.0, lead: float = 0.0) -> alt.X:
     """The x axis: whole rounds up to those planned, so that a live chart never rescales.
 
     `room` is the pixels kept free after the last round for names: inside the plot, since names that reach
-    out of it would make the plot narrower once they do.
+    out of it would make the plot narrower once they do. `lead` is those before the first.
     """
     step = next(step for step in STEPS if planned <= 12 * step)
     low, high = (0.0, planned) if first == 0 else (first - 0.5, planned + 0.5)
     axis = alt.Axis(
         values=list(range(first if step == 1 else first * step, planned + 1, step)), format="d", grid=False
     )
-    scale = alt.Scale(domain=[low, high], range=[0, alt.ExprRef(f"width - {room:.0f}")], nice=False)
+    scale = alt.Scale(domain=[low, high], range=[lead, alt.ExprRef(f"width - {room:.0f}")], nice=False)
     return alt.X("round:Q", title="Round", scale=scale, axis=axis)
 
 

@@ -17,7 +17,9 @@ from consilium_ui.palette import Palette, palette
 Figure = Callable[[RunDetail, Palette], alt.LayerChart]
 
 FIGURES: Final[Mapping[str, Figure]] = {
-    "dice": lambda run, look: charts.dice_by_region(run.rows, run.run.rounds_planned, look),
+    "dice": lambda run, look: charts.dice_by_region(
+        run.rows, run.run.rounds_planned, look, run.privacy.dice_error if run.privacy else None
+    ),
     "worst": lambda run, look: charts.worst_and_mean(
         run.rows, run.run.rounds_planned, hospital_names(run), look
     ),
@@ -45,10 +47,11 @@ def draw(name: str, detail: RunDetail, dark: bool) -> None:
 
 
 def state_of(detail: RunDetail) -> str:
-    """A hash of all that figures are drawn from: rows, planned rounds and hospitals, but not the clock."""
+    """A hash of all that figures are drawn from: rows, promise, planned rounds, hospitals; not the clock."""
     found = hashlib.sha256()
     for row in detail.rows:
         found.update(row.model_dump_json().encode())
+    found.update(detail.privacy.model_dump_json().encode() if detail.privacy else b"")
     found.update(repr((detail.run.rounds_planned, sorted(hospital_names(detail).items()))).encode())
     return found.hexdigest()
 

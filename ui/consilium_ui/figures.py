@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,6 +115,29 @@ def hospital_names(detail: RunDetail) -> dict[str, str]:
     """Site to hospital, for every site of the roster."""
     names = {view.site: view.hospital for view in detail.decisions}
     return names | {view.site: view.hospital for view in detail.sites}
+
+
+def budget_spent(detail: RunDetail) -> dict[str, int]:
+    """Sites whose privacy budget is spent, with the round in which they said so first.
+
+    A later round with another reason, such as being offline, does not bring a budget back; an upload does.
+    """
+    found: dict[str, int] = {}
+    for row in detail.rows:
+        for item in row.missing:
+            if item.reason == Reason.BUDGET_SPENT:
+                found.setdefault(item.site, row.round)
+        for site in row.participant_sites:
+            found.pop(site, None)
+    for answer in detail.live.answered if detail.live else ():
+        if answer.reason == Reason.BUDGET_SPENT:
+            found.setdefault(answer.site, answer.round)
+    return found
+
+
+def may_be_noise(change: float, error: float | None) -> bool:
+    """Whether a difference of two noisy scores is within two standard deviations of its own noise."""
+    return error is not None and abs(change) < 2 * math.sqrt(2) * error
 
 
 def newest_word(rows: Sequence[RoundRow], site: str) -> tuple[int, Reason | None] | None:

@@ -67,7 +67,7 @@ def promise(charter: Charter) -> str:
     dp = charter.privacy
     if dp.mechanism == "none":
         return "none proven"
-    return f"ε ≤ {dp.epsilon:g}, δ {dp.delta:g}, unit {dp.unit}, {dp.mechanism} noise"
+    return f"ε ≤ {dp.epsilon:g}, δ {words.power(dp.delta)}, unit {dp.unit}, {dp.mechanism} noise"
 
 
 def charter_facts(charter: Charter) -> dict[str, str]:

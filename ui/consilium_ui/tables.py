@@ -11,7 +11,7 @@ from streamlit.elements.lib.column_types import ColumnConfig
 from consilium.contracts.api import DecisionView, RunDetail, SiteView
 from consilium.contracts.reports import RoundRow, SiteRow
 from consilium.vocabulary import Reason, text_of
-from consilium_ui.figures import hospital_names, newest_word
+from consilium_ui.figures import budget_spent, hospital_names, newest_word
 from consilium_ui.words import (
     HINTS,
     NOTHING,
@@ -32,11 +32,13 @@ CLOCK_SECONDS = 120.0
 def hospitals_table(detail: RunDetail) -> pd.DataFrame:
     """One row a hospital of the roster. Cells are Markdown with every outside name escaped.
 
-    Columns: Hospital, Connection, Doing, Decision, Last round, Cases, Skipped cases.
+    Columns: Hospital, Connection, Doing, Decision, Last round, and, unless the charter promises privacy,
+    Cases and Skipped cases: counts are exact, so a private run is not told them.
     """
     sites = {view.site: view for view in detail.sites}
     shared = _newest_counts(detail.rows)
     decisions = {view.site: view for view in detail.decisions}
+    spent = budget_spent(detail)
     rows = []
     for site, name in sorted(hospital_names(detail).items()):
         view, stand = sites.get(site), decisions.get(site)
@@ -46,9 +48,8 @@ def hospitals_table(detail: RunDetail) -> pd.DataFrame:
                 "Connection": connection(view, detail.server_time),
                 "Doing": _doing(view),
                 "Decision": text_of(stand.decision) if stand else NOTHING,
-                together("Last round"): _last_round(detail.rows, site),
-                "Cases": _cases(view, shared.get(site)),
-                "Skipped cases": skipped(view.skipped).replace("; ", "  \n") if view else NOTHING,
+                together("Last round"): _last_round(detail.rows, site, spent.get(site)),
+                **(_counts(view, shared.get(site)) if detail.privacy is None else {}),
             }
         )
     return pd.DataFrame(rows)
@@ -73,7 +74,7 @@ def connection(view: SiteView | None, server_time: str) -> str:
 def rounds_table(rows: Sequence[RoundRow], hospitals: Mapping[str, str]) -> pd.DataFrame:
     """One row a round, newest first; None where a value is not known yet. Bytes in MB.
 
-    Under a privacy plan ε stands in the place of the worst hospital, which nobody is told.
+    Under a privacy plan ε stands in the place of what nobody is told: the worst hospital, skipped cases.
     """
     table, private = [], any(row.epsilon is not None for row in rows)
     for row in reversed(rows):
@@ -88,7 +89,7 @@ def rounds_table(rows: Sequence[RoundRow], hospitals: Mapping[str, str]) -> pd.D
                 "Hospitals": f"{row.participants} of {len(hospitals)}"
                 if trained and row.participants
                 else None,
-                "Skipped": row.skipped_cases if trained else None,
+                **({} if private else {"Skipped": row.skipped_cases if trained else None}),
                 "MB up": row.bytes_up / 1e6 if trained else None,
                 "MB down": row.bytes_down / 1e6 if trained else None,
                 "Seconds": row.seconds if trained else None,
@@ -144,7 +145,9 @@ def _doing(view: SiteView | None) -> str:
     return f"{text_of(view.stage)}{of}"
 
 
-def _last_round(rows: Sequence[RoundRow], site: str) -> str:
+def _last_round(rows: Sequence[RoundRow], site: str, spent: int | None) -> str:
+    if spent is not None:
+        return f":red[**budget spent**] since round {spent}  \n{_why(Reason.BUDGET_SPENT)}"
     word = newest_word(rows, site)
     if word is None:
         return NOTHING
@@ -158,6 +161,13 @@ def _last_round(rows: Sequence[RoundRow], site: str) -> str:
 
 def _why(reason: Reason) -> str:
     return plain(text_of(reason))
+
+
+def _counts(view: SiteView | None, counts: SiteRow | None) -> dict[str, str]:
+    return {
+        "Cases": _cases(view, counts),
+        "Skipped cases": skipped(view.skipped).replace("; ", "  \n") if view else NOTHING,
+    }
 
 
 def _cases(view: SiteView | None, counts: SiteRow | None) -> str:

@@ -9,7 +9,7 @@ import datetime
 import re
 import string
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from consilium.vocabulary import CaseProblem, Reason, RunStatus, text_of
 
@@ -18,11 +18,17 @@ CLEAR = (
     "**Updates are in the clear:** secure aggregation is off, so the aggregator can read each hospital's "
     "model update."
 )
-NO_BOUND = "**No privacy bound is proven** for this run."
-NOISY = "Scores are few and noisy on purpose: a region's Dice is about ± {error:.2f}."
-NOT_SCORED = "No model is scored yet. Scores will be few and noisy on purpose."
-NOISY_LOSS = "Mean over patients, with noise. Lower is better."
-SPENT = "ε of the patient who has spent most; it never passes the limit."
+NO_BOUND = "**No privacy bound is proven** for this study."
+NO_ROW = "Scores appear here when the hospitals have scored the untrained model in round 1."
+NO_PRIVATE_ROW = "Nothing is spent yet. Scores and the privacy spent appear here with the first round."
+NO_COUNTS = "How many cases a hospital has is told to nobody: the count would be exact."
+NOT_SCORED = (
+    "No score is told yet. Scores are few and noisy on purpose; where too few patients are held out, none is."
+)
+NOISY_LOSS = "Noisy on purpose, lower is better."
+BUDGET_SPENT = "**Privacy budget spent:**"
+MOST_ROUNDS = 6
+"""Rounds that a sentence names one by one."""
 NO_SCAN = "No scan leaves a hospital."
 MASKED = "Updates are masked: the aggregator reads their sum and no single one."
 NO_STUDY = "No study yet"
@@ -147,6 +153,44 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 99.5 else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def power(value: float) -> str:
+    """A small number as people write it: `1e-4`, `2.5e-5`."""
+    digits, exponent = f"{value:.1e}".split("e")
+    return f"{float(digits):g}e{int(exponent)}"
+
+
+def bound(epsilon: float, delta: float, unit: str) -> str:
+    """What is proven: `ε 8 at δ 1e-4 for each patient of a hospital`."""
+    whom = "each patient of a hospital" if unit == "patient" else "each hospital as a whole"
+    return f"ε {epsilon:g} at δ {power(delta)} for {whom}"
+
+
+def spent_by(unit: str) -> str:
+    """Whose ε a chart shows, and what binds."""
+    return f"ε of the {unit} that has spent most. Each hospital's own ledger binds, not this figure."
+
+
+def noise(error: float, rounds: Sequence[int], planned: int) -> str:
+    """How far reported scores are off on purpose, and which models were scored."""
+    size = f"± {error:.2f}" if error < 1 else "more than the whole scale"
+    return f"Noisy on purpose: a region's bar is one standard deviation, {size}. {scored(rounds, planned)}"
+
+
+def scored(rounds: Sequence[int], planned: int) -> str:
+    """Which rounds' models were scored: `Scored: rounds 0 and 4, 2 of 3 planned.`"""
+    if len(rounds) > MOST_ROUNDS:
+        return f"Scored: {len(rounds)} of {planned} models, the last of round {rounds[-1]}."
+    *others, last = [str(number) for number in rounds]
+    which = f"rounds {', '.join(others)} and {last}" if others else f"round {last}"
+    return f"Scored: {which}, {len(rounds)} of {planned} planned."
+
+
+def budget(hospitals: Mapping[str, int]) -> str:
+    """Whose privacy budget is spent: a round for each hospital's name. Safe in Markdown."""
+    whose = ", ".join(f"{plain(name)} (since round {number})" for name, number in hospitals.items())
+    return f"{BUDGET_SPENT} {whose}. The vault there refuses: {text_of(Reason.BUDGET_SPENT)}."
 
 
 def score(value: float | None) -> str:

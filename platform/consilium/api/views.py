@@ -144,6 +144,7 @@ def privacy_view(charter: Charter, rows: Sequence[RoundRow]) -> PrivacyView | No
         delta=plan.delta,
         spent=max((row.epsilon for row in rows if row.epsilon is not None), default=0.0),
         dice_error=dice_error(plan, round(statistics.mean(scorers))) if scorers else None,
+        evaluations=plan.evaluations,
         protects=(UNITS[plan.unit], MECHANISMS[plan.mechanism]),
     )
 

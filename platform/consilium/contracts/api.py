@@ -112,7 +112,8 @@ class PrivacyView(Document):
     """What a run promises, and how much of it is spent: `spent` of `target` ε at δ.
 
     `dice_error` is the standard deviation of a region's Dice as reported, about; None before a model is
-    scored. `protects` says for people what unit and mechanism protect.
+    scored. `evaluations` models are scored in all. `protects` says for people what unit and mechanism
+    protect.
     """
 
     unit: Literal["patient", "site"]
@@ -121,6 +122,7 @@ class PrivacyView(Document):
     delta: float
     spent: float
     dice_error: float | None = None
+    evaluations: int
     protects: tuple[str, str]
 
 

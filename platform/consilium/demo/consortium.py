@@ -199,17 +199,20 @@ def run_script(
     """Run one of our console scripts beside this Python; returns its standard output.
 
     Raises:
-        ProcessFailed: it failed; carries what it said on standard error.
+        ProcessFailed: it failed, or took longer than `seconds`; carries what it said on standard error.
     """
     script = Path(sys.executable).parent / name
-    done = subprocess.run(
-        [str(script), *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [str(script), *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ProcessFailed(f"{name} {arguments[0]}: not done after {seconds:.0f} s") from None
     if done.returncode != 0:
         raise ProcessFailed(f"{name} {arguments[0]}: {done.stderr.strip()[-500:]}")
     return done.stdout

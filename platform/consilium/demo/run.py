@@ -36,6 +36,7 @@ from consilium.vocabulary import Decision, RunStatus, text_of
 PUBLIC = ("eastgate", "fairhaven", "glenmoor")
 PUBLIC_CASES = 16
 BACKBONE_STEPS = 240
+PRETRAIN_SECONDS = 3600.0
 FINAL = (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.STOPPED)
 
 
@@ -134,7 +135,9 @@ class Demo:
         network = ("--model", "segresnet", "--arguments", '{"filters": 8}')
         training = ("--spacing", str(self.recipe.spacing_mm), "--patch", str(self.recipe.patch))
         words = (*network, *training, "--batch", "4", "--steps", str(BACKBONE_STEPS))
-        run_script("consilium-site", "pretrain", str(public), str(self.backbone), *words)
+        run_script(
+            "consilium-site", "pretrain", str(public), str(self.backbone), *words, seconds=PRETRAIN_SECONDS
+        )
 
     @property
     def backbone(self) -> Path:

@@ -26,6 +26,8 @@ NARROW = 2.5
 """Deviation that each gap of a wide Gaussian is filled with, at least: exp(−2π²·2.5²) is 2**-178."""
 REACH = 13
 """Deviations of a narrow Gaussian that its table covers: 63-bit thresholds end at 9."""
+GUIDE_BITS = 16
+"""Leading bits of a draw that decide most of them alone; the others are searched for in the thresholds."""
 CHUNK = 1 << 18
 LEAST = 0.5
 
@@ -50,13 +52,13 @@ def discrete_gaussian(std: float, size: int, words: Words) -> NDArray[np.int64]:
     if not LEAST <= std < 2**40:
         raise ValueError(f"noise of deviation {std}: must be from {LEAST} to 2**40 integer steps")
     factor = math.isqrt(max(0, math.floor(std / NARROW) - 1))
-    table = _thresholds(std / math.sqrt(1 + factor * factor))
+    narrow = std / math.sqrt(1 + factor * factor)
     drawn = np.empty(size, np.int64)
     for start in range(0, size, CHUNK):
         part = drawn[start : start + CHUNK]
-        part[:] = _narrow(table, part.size, words)
+        part[:] = _narrow(narrow, part.size, words)
         if factor:
-            part += factor * _narrow(table, part.size, words)
+            part += np.multiply(_narrow(narrow, part.size, words), factor, dtype=np.int64)
     return drawn
 
 
@@ -77,8 +79,22 @@ def _thresholds(std: float) -> NDArray[np.uint64]:
     return np.asarray(survival[:-1] / survival[-1] * 2.0**63).astype(np.uint64)
 
 
-def _narrow(table: NDArray[np.uint64], size: int, words: Words) -> NDArray[np.int64]:
-    drawn = words(size)
-    above = np.searchsorted(table, drawn >> np.uint64(1), side="right")
-    magnitude = table.size - above.astype(np.int64)
-    return np.where(drawn & np.uint64(1), magnitude, -magnitude)
+@functools.lru_cache(maxsize=8)
+def _guide(std: float) -> NDArray[np.int32]:
+    """(2**16,) |x| of all draws that begin with these 16 bits, or −1 where a threshold lies among them."""
+    table, rest = _thresholds(std), np.uint64(63 - GUIDE_BITS)
+    least = np.arange(1 << GUIDE_BITS, dtype=np.uint64) << rest
+    most = least | ((np.uint64(1) << rest) - np.uint64(1))
+    above, last = (np.searchsorted(table, draws, side="right") for draws in (least, most))
+    return np.where(above == last, table.size - above, -1).astype(np.int32)
+
+
+def _narrow(std: float, size: int, words: Words) -> NDArray[np.int32]:
+    """(size,) draws of a narrow Gaussian: 63 bits of a word decide |x|, the last one its sign."""
+    drawn, table = words(size), _thresholds(std)
+    magnitude: NDArray[np.int32] = _guide(std)[drawn >> np.uint64(64 - GUIDE_BITS)]
+    unsure = np.flatnonzero(magnitude < 0)
+    magnitude[unsure] = table.size - np.searchsorted(table, drawn[unsure] >> np.uint64(1), side="right")
+    sign = 2 * (drawn & np.uint64(1)).astype(np.int32) - 1
+    magnitude *= sign
+    return magnitude

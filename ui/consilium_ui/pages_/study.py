@@ -112,7 +112,7 @@ def _live(run: str, every: float) -> None:
 def _charts(detail: RunDetail) -> None:
     dark = st.context.theme.type == "dark"
     if not detail.rows:
-        st.info("Scores appear here when the hospitals have scored the untrained model in round 1.")
+        st.info(words.NO_ROW if detail.privacy is None else words.NO_PRIVATE_ROW)
         return
     left, right = st.columns(2, gap="medium")
     with left.container(border=True, gap=None):
@@ -123,7 +123,7 @@ def _charts(detail: RunDetail) -> None:
             st.markdown("**Mean and worst hospital**  \n:gray[" + words.SHARED[_shares(detail)] + "]")
             draw("worst", detail, dark)
         else:
-            st.markdown("**Privacy spent**  \n:gray[" + words.SPENT + "]")
+            st.markdown("**Privacy spent**  \n:gray[" + words.spent_by(detail.privacy.unit) + "]")
             draw("spent", detail, dark)
     crowd = len(hospital_names(detail)) > charts.MOST_NAMED
     left, right = (st.container(), st.container()) if crowd else st.columns(2, gap="medium")
@@ -140,8 +140,10 @@ def _noise(detail: RunDetail) -> str:
     """What to know of the scores that are drawn."""
     if detail.privacy is None:
         return words.ROUND_ZERO
-    error = detail.privacy.dice_error
-    return words.NOT_SCORED if error is None else words.NOISY.format(error=error)
+    error, rounds = detail.privacy.dice_error, [row.round for row in detail.rows if row.dice is not None]
+    if error is None or not rounds:
+        return words.NOT_SCORED
+    return words.noise(error, rounds, detail.privacy.evaluations)
 
 
 def _shares(detail: RunDetail) -> bool | None:
@@ -152,6 +154,8 @@ def _shares(detail: RunDetail) -> bool | None:
 def _tables(detail: RunDetail) -> None:
     st.subheader("Hospitals", anchor=False)
     st.table(tables.hospitals_table(detail), border="horizontal", hide_index=True, alt="Hospitals")
+    if detail.privacy is not None:
+        st.markdown(f":gray[{words.NO_COUNTS}]")
     st.subheader("Rounds", anchor=False)
     if not detail.rows:
         st.markdown("No round yet.")
