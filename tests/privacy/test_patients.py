@@ -208,9 +208,8 @@ def test_the_check_sees_that_clipping_is_left_out(monkeypatch: pytest.MonkeyPatc
 
 def test_the_check_sees_that_the_loss_is_added_on_top(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gradient that takes all of the bound leaves no room for a loss beside it."""
-    monkeypatch.setattr(patients, "LOSS_SHARE", 0.0)
+    monkeypatch.setattr(PrivacyPlan, "step_share", 1.0)
     of = plan()
     summed = PatientSum(of, SIZE)
-    monkeypatch.setattr(patients, "LOSS_SHARE", 0.1)
     summed.train(np.full(SIZE, 1e3, np.float32), LOSS_MOST)
     assert square(summed.total) > of.bound**2

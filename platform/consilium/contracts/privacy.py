@@ -12,11 +12,9 @@ from consilium.contracts.charter import Charter, colluding_bound, threshold
 from consilium.errors import InputError
 from consilium.privacy import accounting
 from consilium.privacy.plan import PrivacyPlan
-from consilium.privacy.planning import MECHANISMS, UNITS, Outlook, least, noisy_steps, outlook
+from consilium.privacy.planning import MECHANISMS, UNITS, Outlook, least, outlook
 
 Patients = Annotated[int, Field(ge=1, le=1_000_000)]
-MOST_STEPS = 100_000
-"""Noisy steps of a run that are worked out within seconds."""
 
 
 class PrivacyQuestion(Document):
@@ -42,8 +40,7 @@ class PrivacyQuestion(Document):
     def _possible(self) -> PrivacyQuestion:
         if self.mechanism == "distributed" and len(self.cohorts) < 3:
             raise ValueError("mechanism 'distributed' needs 3 hospitals or more: two cannot mask")
-        if noisy_steps(self.plan) > MOST_STEPS:
-            raise ValueError(f"rounds × steps: at most {MOST_STEPS:,} noisy steps can be planned")
+        assert self.plan  # a plan refuses what cannot be accounted for
         return self
 
     @property
@@ -127,8 +124,6 @@ def answer_charter(charter: Charter, cohorts: Sequence[int], held_out: int) -> P
     plan = charter.plan
     if plan is None:
         raise InputError("the charter's privacy.mechanism is 'none': there is nothing to plan")
-    if noisy_steps(plan) > MOST_STEPS:
-        raise InputError(f"rounds.count × training.steps: at most {MOST_STEPS:,} noisy steps can be planned")
     notes = _misfits(charter, plan, cohorts)
     if not accounting.keeps(plan):
         enough = _with_least(plan)

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from consilium.contracts.charter import TAIL, Charter
 from consilium.learning import averaging
-from consilium.privacy.fixed_point import FixedPoint, fits
-from consilium.privacy.patients import scores_share
+from consilium.privacy.fixed_point import FixedPoint, fits, reals
 from consilium.privacy.plan import LOSS_MOST, LOSS_SHARE, PrivacyPlan
 
 Vector = NDArray[np.float32]
@@ -73,8 +72,7 @@ class Sums:
         Plain float32 with constants of the charter, so it is bit-equal everywhere.
         """
         rate, plan = self.charter.strategy.learning_rate, self.plan
-        summed = total[: self.parameters].view(np.int32).astype(np.float32)
-        summed *= np.float32(2.0**-self.charter.secure_aggregation.scale_bits)
+        summed = reals(total[: self.parameters], self.charter.secure_aggregation.scale_bits)
         if plan is None:
             weight = int(self._tail(total, self.parameters)[0])
             factor = averaging.fedavg_factor(weight, self.codec.cap, rate)
@@ -109,7 +107,7 @@ def _noisy(plan: PrivacyPlan, tail: NDArray[np.int32], survivors: int, order_rou
     loss = min(LOSS_MOST, max(0.0, float(tail[1]) / loss_unit / plan.divisor(survivors)))
     if not plan.evaluates(order_round):
         return Told(loss, 0, 0.0, 0.0, 0.0)
-    whole = plan.bound * scores_share(plan)
+    whole = plan.bound * plan.scores_share
     count, noise = float(tail[2]) / (whole / 2), plan.noise_of(survivors) / (whole / 2)
     if count < max(1.0, COUNTED * noise):
         return Told(loss, 0, 0.0, 0.0, 0.0)

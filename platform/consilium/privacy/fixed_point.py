@@ -121,13 +121,20 @@ class FixedPoint:
 
     def decode_update(self, total: Ring) -> NDArray[np.float32]:
         """Opened sum of parameter coordinates (P,) uint32 → (P,) float32 sum of weighted updates."""
-        return total.view(np.int32).astype(np.float32) * np.float32(2.0**-self.bits)
+        return reals(total, self.bits)
 
     def decode_tail(self, total: Ring) -> Tail:
         """Opened sum of tails (K,) uint32 → the sums; `loss` is a sum over uploads."""
         values = total.view(np.int32).tolist()
         reals = [value * 2.0**-TAIL_BITS for value in values]
         return Tail(values[0], reals[1], values[2], *reals[3:6])
+
+
+def reals(total: Ring, bits: int) -> Real:
+    """Opened ring coordinates (P,), read as signed integers, over 2**bits, in float32."""
+    found = total.view(np.int32).astype(np.float32)
+    found *= np.float32(2.0**-bits)
+    return found
 
 
 def fits(total: Ring, longest: float) -> bool:

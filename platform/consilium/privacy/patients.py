@@ -12,13 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consilium.privacy.noise import Words, discrete_gaussian
-from consilium.privacy.plan import (
-    EVALUATION_SHARE,
-    LOSS_MOST,
-    LOSS_SHARE,
-    TAIL,
-    PrivacyPlan,
-)
+from consilium.privacy.plan import LOSS_MOST, LOSS_SHARE, TAIL, PrivacyPlan
 
 Vector = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -69,20 +63,18 @@ class PatientSum:
         plan.check_ring()
         self.plan, self.parameters = plan, parameters
         self.total = np.zeros(parameters + TAIL, np.int64)
-        scores = EVALUATION_SHARE if plan.unit == "site" else 0.0
-        self._step = math.sqrt(1.0 - LOSS_SHARE**2 - scores**2)
 
     def train(self, descent: Vector, loss: float) -> None:
         """Add one unit's direction of descent (P,) and its loss; not finite counts as zero."""
         plan = self.plan
-        bound = math.floor(plan.bound * self._step)
+        bound = math.floor(plan.bound * plan.step_share)
         self.total[: self.parameters] += bounded(descent, 2.0**plan.bits, bound)
         told = min(max(loss, 0.0), LOSS_MOST) / LOSS_MOST if math.isfinite(loss) else 0.0
         self.total[self.parameters + 1] += math.floor(told * LOSS_SHARE * plan.bound)
 
     def evaluate(self, dice: tuple[float, float, float]) -> None:
         """Add one unit's Dice by region, each in [0, 1]: half of the bound counts the unit."""
-        whole = math.floor(self.plan.bound * scores_share(self.plan))
+        whole = math.floor(self.plan.bound * self.plan.scores_share)
         self.total[self.parameters + 2] += whole // 2
         for place, value in enumerate(dice):
             told = min(max(value, 0.0), 1.0) if math.isfinite(value) else 0.0
@@ -100,11 +92,6 @@ def ring(total: Integers, std: float, words: Words) -> NDArray[np.uint32]:
     """Integers with noise of this deviation (none at 0) as words of Z_2^32."""
     noisy = total + discrete_gaussian(std, total.size, words) if std else total
     return noisy.astype(np.uint32)
-
-
-def scores_share(plan: PrivacyPlan) -> float:
-    """Part of the bound that scores may take."""
-    return EVALUATION_SHARE if plan.unit == "site" else 1.0
 
 
 def _square(vector: Vector) -> float:

@@ -100,6 +100,17 @@ class PrivacyPlan:
         return math.ceil(2.0**self.bits * self.clip)
 
     @property
+    def scores_share(self) -> float:
+        """Part of the bound that scores take: all of a held-out patient's, some of a site's."""
+        return EVALUATION_SHARE if self.unit == "site" else 1.0
+
+    @property
+    def step_share(self) -> float:
+        """Part of the bound that a gradient or update takes, beside its loss and, for a site, its scores."""
+        scores = EVALUATION_SHARE if self.unit == "site" else 0.0
+        return math.sqrt(1.0 - LOSS_SHARE**2 - scores**2)
+
+    @property
     def most(self) -> int:
         """The most units of one site in a sum."""
         return self.cohort_cap if self.unit == "patient" else 1

@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from consilium.privacy import accounting
-from consilium.privacy.patients import scores_share
-from consilium.privacy.plan import LOSS_SHARE, Mechanism, PrivacyPlan, Unit
+from consilium.privacy.plan import Mechanism, PrivacyPlan, Unit
 
 WORKABLE, STRAINED = 0.5, 2.0
 """Most noise-to-signal of one step that is still workable, and that is not yet hopeless."""
@@ -26,8 +25,6 @@ USUAL_STEPS = 100
 """Noisy steps of a run that the verdicts are meant for."""
 VAIN = 50.0
 """An ε from which on a promise is not worth its noise, so that no remedy names it."""
-LOUD = 12.0
-"""√steps · sampling / σ from which on ε is above `VAIN` for sure: as Gaussians it is 72 at least."""
 POINTS = 10
 """Rounds at which the growth of ε is worked out."""
 
@@ -155,7 +152,7 @@ def noise_to_signal(plan: PrivacyPlan, units: int) -> float:
     answer and shares are sized for T−c of them; and over √0.99, as a unit's loss takes part of its bound.
     """
     noise = plan.noise_of(plan.sites) / plan.bound * math.sqrt(plan.parameters)
-    return noise / (plan.sampling * units * _step_share(plan))
+    return noise / (plan.sampling * units * plan.step_share)
 
 
 def dice_error(plan: PrivacyPlan, scorers: int) -> float:
@@ -163,7 +160,7 @@ def dice_error(plan: PrivacyPlan, scorers: int) -> float:
 
     It is √(1 + (2d − 1)²) · noise / scorers at a Dice of d (see `PatientSum.evaluate`); √2 at 0 and 1.
     """
-    return math.sqrt(2.0) * plan.noise_of(plan.sites) / (plan.bound * scores_share(plan) * scorers)
+    return math.sqrt(2.0) * plan.noise_of(plan.sites) / (plan.bound * plan.scores_share * scorers)
 
 
 def by_round(plan: PrivacyPlan) -> tuple[tuple[int, float], ...]:
@@ -183,12 +180,6 @@ def verdict_of(ratio: float) -> Verdict:
 def safe_delta(patients: int) -> float:
     """1/(10 · patients) rounded down to a power of ten: 1e-4 for 1,000 patients."""
     return float(f"1e-{len(str(10 * patients - 1))}")
-
-
-def _step_share(plan: PrivacyPlan) -> float:
-    """Part of a unit's bound that its gradient may take, beside its loss and, for a site, its scores."""
-    scores = scores_share(plan) if plan.unit == "site" else 0.0
-    return math.sqrt(1.0 - LOSS_SHARE**2 - scores**2)
 
 
 def noisy_steps(plan: PrivacyPlan) -> int:
@@ -251,7 +242,7 @@ def _remedies(plan: PrivacyPlan, units: int, ratio: float) -> list[str]:
 def _enough_epsilon(plan: PrivacyPlan, ratio: float) -> float | None:
     """The ε at which the plan would be workable; None where it is above `VAIN`."""
     noise = plan.noise * WORKABLE / ratio
-    if plan.sampling * math.sqrt(noisy_steps(plan)) / noise > LOUD:
+    if plan.sampling * math.sqrt(noisy_steps(plan)) / noise > accounting.LOUD:
         return None
     epsilon = accounting.promised(replace(plan, noise=noise))
     return epsilon if epsilon <= VAIN else None
